@@ -1,0 +1,33 @@
+"""Headgate: from a trained model to a production endpoint, and kept right there.
+
+The public Python surface. Importing it loads nothing heavy; each name is imported when it is first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from headgate.assembly import serve as serve
+    from headgate.client import AsyncClient as AsyncClient
+    from headgate.client import Client as Client
+    from headgate.errors import HeadgateError as HeadgateError
+    from headgate.errors import InvalidRequest as InvalidRequest
+
+_HOMES = {
+    "AsyncClient": "headgate.client",
+    "Client": "headgate.client",
+    "HeadgateError": "headgate.errors",
+    "InvalidRequest": "headgate.errors",
+    "serve": "headgate.assembly",
+}
+__all__ = ["AsyncClient", "Client", "HeadgateError", "InvalidRequest", "__version__", "serve"]  # noqa: F822  (lazy, below)
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'headgate' has no attribute {name!r}")

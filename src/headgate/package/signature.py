@@ -1,0 +1,40 @@
+"""What goes into a model and what comes out: names, dtypes, shapes, and the batch axis.
+
+Shapes hold every dimension; -1 is one that varies. In a batched signature the first dimension of every input and output is the
+batch axis and is -1; rows along it are independent of each other (packaging has checked that by a dry run, or the user said so).
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class TensorSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One input or output."""
+
+    name: str
+    dtype: str
+    """An Open Inference Protocol name: ``FP32``, ``INT64``, ``BYTES``, ..."""
+    shape: tuple[int, ...]
+    """Every dimension, the batch axis included; -1 varies; ``()`` is a scalar."""
+    optional: bool = False
+    """May be left out of a request."""
+
+
+class Signature(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Inputs and outputs in the model's own order."""
+
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    batched: bool = False
+    """Axis 0 of every input and output is the batch, and rows are independent."""
+    parameters: bool = False
+    """The model looks at the parameters of a request (only Python models do)."""
+
+    def input(self, name: str) -> TensorSpec | None:
+        """Return the input called ``name``, or None."""
+        return next((spec for spec in self.inputs if spec.name == name), None)
+
+    def output(self, name: str) -> TensorSpec | None:
+        """Return the output called ``name``, or None."""
+        return next((spec for spec in self.outputs if spec.name == name), None)

@@ -1,0 +1,90 @@
+"""What control tells the gateways: the whole routing table, as one value with a number.
+
+A gateway replaces its table by a newer one (omission means removal) and keeps a copy on disk, so that it can serve without control.
+Tolerant between our own versions: unknown fields are skipped.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class RevisionRoute(msgspec.Struct, frozen=True, kw_only=True):
+    """One revision a gateway may send work to."""
+
+    name: str
+    """``<deployment>-<n>``."""
+    version: int
+    """The registry version it serves."""
+    signature: msgspec.Raw
+    """JSON of a `headgate.package.signature.Signature`; raw, because the porch knows no room of the house."""
+    platform: str
+    """For the Open Inference Protocol's metadata: ``onnx``, ``sklearn``, ..."""
+    batch_timeout: float
+    max_rows: int
+    max_delay: float
+    max_queue_rows: int
+    splittable: bool = True
+    """Requests above ``max_rows`` are split and joined; else refused."""
+    idempotent: bool = False
+    """A batch may be run again."""
+    expected: int = 1
+    """Replicas there should be."""
+    example: bytes = b""
+    """The package's ``example.json``, for the documentation of the endpoint."""
+
+
+class Weight(msgspec.Struct, frozen=True, kw_only=True):
+    """A share of the traffic, in hundredths of a percent."""
+
+    revision: str
+    share: int
+
+
+class DeploymentRoute(msgspec.Struct, frozen=True, kw_only=True):
+    """One deployment: a name clients call."""
+
+    name: str
+    model: str
+    timeout: float
+    """Seconds a request has unless it asks for less."""
+    split: tuple[Weight, ...]
+    """Sums to 10,000; empty while nothing is ready (requests are answered 503)."""
+    revisions: tuple[RevisionRoute, ...]
+    """Everything that may serve, the warm ones at weight 0 included; newest last."""
+    aliases: dict[str, int] = {}
+    """Label -> registry version."""
+    v1: str = "tfserving"
+    """Dialect of the ``/v1`` paths."""
+
+
+class KeyRoute(msgspec.Struct, frozen=True, kw_only=True):
+    """One API key, as a gateway may know it: its hash."""
+
+    id: str
+    sha256: str
+    """Hex digest of the whole key."""
+    scopes: frozenset[str]
+    """Of ``infer``, ``feedback``, ``admin``, ``gateway``."""
+
+
+class RouteTable(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything a gateway knows."""
+
+    id: int
+    """Grows with every change."""
+    deployments: tuple[DeploymentRoute, ...] = ()
+    keys: tuple[KeyRoute, ...] = ()
+    """With at least one, every request needs a key."""
+    default_deployment: str | None = None
+    """Whom the paths without a name mean; None: the only one, else nobody."""
+
+
+def encode_table(table: RouteTable) -> bytes:
+    """Return ``table`` as JSON."""
+    return msgspec.json.encode(table)
+
+
+def decode_table(data: bytes) -> RouteTable:
+    """Read a table. Raises `msgspec.ValidationError` or `msgspec.DecodeError`."""
+    return msgspec.json.decode(data, type=RouteTable)
