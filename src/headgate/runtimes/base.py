@@ -7,10 +7,13 @@ inside methods. The suite `headgate.testing.runtimes` checks every runtime it fi
 
 from __future__ import annotations
 
+import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+
+from headgate.errors import MissingDependency
 
 if TYPE_CHECKING:
     import numpy as np
@@ -48,6 +51,36 @@ class InvalidInput(Exception):
     """Raise from ``predict`` (Python models may too) to say that the input is at fault: the client gets a 400, not a 500."""
 
 
+def named(example: Arrays | None, name: str) -> np.ndarray[Any, Any] | None:
+    """Return what ``example`` gives for the input ``name``, or None.
+
+    An example that is a bare list names no input: its only key is the empty string, and it stands for whichever input is asked for.
+    """
+    if example is None:
+        return None
+    return example.get("") if set(example) == {""} else example.get(name)
+
+
+def decoded(name: str, array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Return a BYTES array as an object array of `str`; all others as they are. Raises `InvalidInput` if it is not UTF-8."""
+    if array.dtype != object:
+        return array
+    text = array.copy()
+    try:
+        text.ravel()[:] = [item.decode() if isinstance(item, bytes) else item for item in array.ravel().tolist()]
+    except UnicodeDecodeError as error:
+        raise InvalidInput(f"input {name!r} is not UTF-8 text: {error}") from error
+    return text
+
+
+def codes(name: str, array: np.ndarray[Any, Any], known: Mapping[object, int]) -> np.ndarray[Any, Any]:
+    """Return the numbers that ``known`` gives to the categories in ``array``, as float32; NaN for those it does not know."""
+    import numpy as np
+
+    numbers = [known.get(item, np.nan) for item in decoded(name, array).ravel().tolist()]
+    return np.array(numbers, dtype=np.float32).reshape(array.shape)
+
+
 class Runtime(ABC):
     """One loaded model. Construction is cheap; `load` does the work; one thread calls everything.
 
@@ -56,21 +89,44 @@ class Runtime(ABC):
 
     title: ClassVar[str]
     """For people: ``ONNX``."""
+    platform: ClassVar[str] = ""
+    """The ``platform`` of Open Inference Protocol metadata, ``<project>_<format>``; empty: the name on the shelf."""
     suffixes: ClassVar[frozenset[str]] = frozenset()
     """File name endings it loads, lower case, with the dot."""
     pickled: ClassVar[frozenset[str]] = frozenset()
     """Those of ``suffixes`` whose loading can run code: they need --trust-pickle."""
+    safer: ClassVar[str] = ""
+    """What to save instead of a pickle, one sentence for the refusal: ``Save it with skops.io.dump(model, "model.skops").``"""
     requires: ClassVar[tuple[str, ...]] = ()
     """Modules that must be importable: ``("onnxruntime",)``."""
     extra: ClassVar[str] = ""
     """Headgate's extra that brings them: ``onnx`` for ``headgate[onnx]``."""
-    pure: ClassVar[bool] = True
-    """A batch may be run again after a crash. Python models say so themselves by ``idempotent``."""
+    pure: bool = True
+    """A batch may be run again after a crash. Python models say so themselves by ``idempotent``; valid once loaded."""
 
     @classmethod
     def claims(cls, path: Path) -> bool:
         """Whether this runtime loads ``path`` (a file or folder), judged cheaply: by name, or by the first bytes where names clash."""
         return path.is_file() and path.suffix.lower() in cls.suffixes
+
+    @classmethod
+    def runs_code(cls, path: Path) -> bool:
+        """Whether loading ``path``, which this runtime claims, can run code that is in it: then it needs --trust-pickle."""
+        return path.suffix.lower() in cls.pickled
+
+    @classmethod
+    def framework(cls, module: str) -> Any:
+        """Import ``module``. Raises `MissingDependency`, naming the command that installs it."""
+        try:
+            return importlib.import_module(module)
+        except ModuleNotFoundError as error:
+            missing = (error.name or module).partition(".")[0]
+            own = missing in {name.partition(".")[0] for name in cls.requires}
+            install = f"pip install 'headgate[{cls.extra}]'" if own and cls.extra else f"pip install {missing}"
+            raise MissingDependency(
+                f"{cls.title} models need the Python module {missing!r}, which is not installed where this model runs. Install it: "
+                f"{install}; or give the model an environment of its own that has it: --requirements requirements.txt"
+            ) from error
 
     @abstractmethod
     def load(self, path: Path, *, attribute: str, device: str, threads: int) -> None:
@@ -85,12 +141,16 @@ class Runtime(ABC):
     def describe(self, example: Arrays | None) -> Described:
         """Say what the loaded model takes and gives. Raises `NeedsExample` if it cannot without ``example``."""
 
+    def sample(self) -> Arrays | None:
+        """Return rows (axis 0) that the loaded model surely takes, where it knows some, such as the categories it was trained on."""
+        return None
+
     @abstractmethod
     def predict(self, inputs: Arrays, parameters: Mapping[str, object]) -> Arrays:
         """Run one batch.
 
         ``inputs`` have the dtypes and shapes of the signature (BYTES: object arrays of `bytes`; BF16: float32) and may be
-        read-only. Optional inputs may be absent. Returns every output of the signature.
+        read-only. Optional inputs may be absent. Returns every output of the signature (BYTES: object arrays of `bytes` or `str`).
         """
 
     def unload(self) -> None:

@@ -1,0 +1,54 @@
+"""Deploy a version of a model (model, model@3, model@alias), or a model file, which is registered first. It is checked in a replica of
+its own before requests go to it; the version that served before is then drained. Settings that are not given stay as they are.
+"""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from headgate.cli import flags
+from headgate.cli.arguments import add_connection, add_output, add_packaging
+from headgate.cli.catalog import RemoteCatalog
+from headgate.cli.connection import connect
+from headgate.cli.output import emit, note
+from headgate.cli.publish import publish
+from headgate.cli.specs import apply
+from headgate.cli.targets import check, looks_like_path, name_of
+from headgate.cli.waiting import until_ready
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the flags."""
+    parser.add_argument("what", metavar="REF|FILE", help="model, model@3, model@alias; or a model file or folder, or file.py:Class")
+    parser.add_argument("--name", help="the deployment (default: the model's name)")
+    parser.add_argument("--no-wait", action="store_true", help="return at once; 'headgate status' shows what becomes of it")
+    parser.add_argument("--timeout-seconds", type=float, default=600.0, metavar="S", help="how long to wait for it (default: 600)")
+    flags.add_flags(parser)
+    add_packaging(parser)
+    add_connection(parser)
+    add_output(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Deploy, and wait until the new revision serves."""
+    is_file = looks_like_path(args.what)
+    if is_file:
+        check(args.what)
+    api = connect(args)
+    reference = args.what
+    if is_file:
+        name = name_of(args.what, args.name)
+        reference = publish(RemoteCatalog(api), args.what, name, args).reference
+        note(f"{reference} registered")
+    name = args.name or reference.partition("@")[0]
+    status = apply(api, name, reference, flags.settings(args))
+    if not args.no_wait:
+        status = until_ready(api, name, status["revision"], args.timeout_seconds)
+    emit(args.output, status, lambda: _text(status))
+    return 0
+
+
+def _text(status: dict[str, Any]) -> str:
+    version = f"{status['model'].partition('@')[0]}@{status['version']}"
+    return f"{status['name']} {status['state']}: {version} as {status['revision']}, {status['url']}"

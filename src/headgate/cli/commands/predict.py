@@ -1,0 +1,84 @@
+"""Send data to a deployment and print what it answers, one row a line. DATA is a JSON row or a list of them, or a file: .json, .csv,
+.parquet, .npy; '-' (or nothing) reads JSON from standard input.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from headgate.cli.arguments import add_connection, add_output
+from headgate.cli.connection import connect, home_of, key_of, live_server
+from headgate.cli.flags import count
+from headgate.cli.output import emit
+from headgate.cli.rows import Rows, read
+
+if TYPE_CHECKING:
+    from headgate.client import Client
+
+_AT_ONCE = 1000
+"""Rows of one request: well below the default queue and the limit of a JSON body."""
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the flags."""
+    parser.add_argument("name", metavar="NAME", help="the deployment")
+    parser.add_argument("data", metavar="DATA", nargs="?", default="-", help="JSON, a file, or '-' for standard input")
+    parser.add_argument("--version", type=count, metavar="N", help="ask this version of the model")
+    parser.add_argument("--timeout", type=float, metavar="S", help="seconds the answer may take")
+    parser.add_argument("--url", help="the inference port (default: as the server says)")
+    add_connection(parser)
+    add_output(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Send the data and print the answer."""
+    from headgate import Client
+
+    data = read(args.data)
+    with Client(_url(args), key=key_of(args), ca=args.ca) as client:
+        answer = _ask(client, args, data)
+    lines = answer if isinstance(answer, list) else [answer]
+    emit(args.output, answer, lambda: "\n".join(json.dumps(line, ensure_ascii=False) for line in lines))
+    return 0
+
+
+def _url(args: argparse.Namespace) -> str:
+    if args.url:
+        return str(args.url)
+    # The home knows it without a key for the control API.
+    running = None if args.server else live_server(home_of(args))
+    server = running or connect(args).get("/status")["server"]
+    return str(server["inference_url"])
+
+
+def _ask(client: Client, args: argparse.Namespace, data: Any) -> Any:
+    """Return the answer to all of ``data``, asked for in parts where it is long."""
+    options = {"version": args.version, "timeout": args.timeout}
+    if isinstance(data, Rows):
+        data = data.typed(client.metadata(args.name, version=args.version))
+    if hasattr(data, "tolist"):
+        return _joined(_values(client.predict(args.name, part, **options)) for part in _parts(data))
+    if isinstance(data, list) and len(data) > _AT_ONCE:
+        return _joined(client.predict_rows(args.name, part, **options) for part in _parts(data))
+    return client.predict_rows(args.name, data, **options)
+
+
+def _parts(data: Any) -> Iterable[Any]:
+    return [data] if len(data) <= _AT_ONCE else [data[at : at + _AT_ONCE] for at in range(0, len(data), _AT_ONCE)]
+
+
+def _values(outputs: Any) -> Any:
+    """Return arrays as lists; several outputs as one row after another."""
+    if not isinstance(outputs, dict):
+        return outputs.tolist()
+    columns = {name: array.tolist() for name, array in outputs.items()}
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+
+def _joined(parts: Iterable[Any]) -> Any:
+    """Return the answers one after another; the only one as it is."""
+    answers = list(parts)
+    return answers[0] if len(answers) == 1 else [row for answer in answers for row in answer]

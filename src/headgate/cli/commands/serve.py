@@ -1,0 +1,88 @@
+"""Serve models in the foreground, with docs and metrics. Each TARGET is a model file or folder, or file.py:Class; it is registered
+and deployed under its file's name, beside what the home serves already. Ctrl-C drains and ends.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ipaddress
+import sys
+
+from headgate.cli import flags
+from headgate.cli.arguments import add_home, add_packaging
+from headgate.cli.connection import home_of
+from headgate.cli.targets import names_of
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the flags."""
+    parser.add_argument("targets", metavar="TARGET", nargs="*", help="what to serve (default: what the home has deployed)")
+    add_home(parser)
+    parser.add_argument("--host", default="127.0.0.1", help="address of the inference port (default: 127.0.0.1)")
+    parser.add_argument("--port", type=int, default=8080, metavar="N", help="inference port; 0 for any free one (default: 8080)")
+    parser.add_argument("--control-host", default="127.0.0.1", metavar="HOST", help="address of the control API (default: 127.0.0.1)")
+    parser.add_argument("--control-port", type=int, default=8081, metavar="N", help="port of the control API (default: 8081)")
+    parser.add_argument("--name", help="name of the model and its deployment (default: the file's)")
+    _add_security(parser)
+    parser.add_argument("--default-deployment", metavar="NAME", help="who answers paths that name no model, such as /invocations")
+    flags.add_flags(parser)
+    add_packaging(parser)
+
+
+def _add_security(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("security")
+    group.add_argument("--tls-cert", metavar="FILE", help="certificate (PEM) of both ports")
+    group.add_argument("--tls-key", metavar="FILE", help="its key")
+    group.add_argument("--insecure", action="store_true", help="listen beyond this machine without keys and TLS")
+    group.add_argument("--allow-host", metavar="HOST", action="append", default=[], help="further name clients use for this server; repeatable")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Become the supervisor; what was named is deployed by a child."""
+    names_of(args.targets, args.name)
+    # Only this process outlives its command line, so only it is kept free of everything the others need.
+    from headgate.supervisor import ServeOptions, run
+
+    return run(
+        ServeOptions(
+            home=home_of(args).path,
+            host=args.host,
+            port=args.port,
+            control_host=args.control_host,
+            control_port=args.control_port,
+            tls_cert=args.tls_cert,
+            tls_key=args.tls_key,
+            hosts=args.allow_host,
+            default_deployment=args.default_deployment,
+            require_key=not args.insecure and not (_is_loopback(args.host) and _is_loopback(args.control_host)),
+            insecure=args.insecure,
+            drain_delay=0.0 if sys.stdin.isatty() else 5.0,
+            deploy_argv=_deploy_argv(args),
+            end_on_deploy_failure=True,
+        )
+    )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _deploy_argv(args: argparse.Namespace) -> list[str]:
+    """Return the command that deploys on behalf of this one."""
+    words = [sys.executable, "-P", "-m", "headgate.cli.main", "up", "--home", str(home_of(args).path), *args.targets]
+    given = {
+        "--name": args.name,
+        "--example": args.example,
+        "--requirements": args.requirements,
+        "--ca": args.tls_cert,
+    }
+    for flag, value in given.items():
+        words += [flag, value] if value is not None else []
+    for path in args.include:
+        words += ["--include", path]
+    words += ["--trust-pickle"] if args.trust_pickle else []
+    words += ["--relock"] if args.relock else []
+    return [*words, *flags.argv(args)]

@@ -1,0 +1,133 @@
+"""The flags of a deployment's settings: one table of flag and path in `headgate.spec.DeploymentSpec`, and nobody else knows both.
+
+A setting is given to the server as it was typed (``"250ms"``): the spec's own parser decides. What can be judged without it is
+judged here, so that a typing error is said before a server starts; this file is loaded by ``serve``, which must stay small.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+_DURATION = re.compile(r"\d+(\.\d+)?\s*(ms|s|m|h|d)")
+_SIZE = re.compile(r"\d+(\.\d+)?\s*(B|KB|MB|GB|KiB|MiB|GiB)")
+_DEVICE = re.compile(r"cpu|cuda:\d+")
+_NUMBER = re.compile(r"\d+(\.\d+)?")
+_DIALECTS = ("tfserving", "kserve", "truss")
+
+
+def count(text: str) -> int:
+    """Parse a number of at least 1."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text!r}")
+    return int(text)
+
+
+def duration(text: str) -> str | float:
+    """Check a duration; a bare number is seconds."""
+    if _NUMBER.fullmatch(text):
+        return float(text)
+    if not _DURATION.fullmatch(text):
+        raise argparse.ArgumentTypeError(f"expected a duration such as '250ms', '10s' or '5m', got {text!r}")
+    return text
+
+
+def size(text: str) -> str | int:
+    """Check a size; a bare number is bytes."""
+    if text.isdecimal():
+        return int(text)
+    if not _SIZE.fullmatch(text):
+        raise argparse.ArgumentTypeError(f"expected a size such as '512MiB' or '2GiB', got {text!r}")
+    return text
+
+
+def device(text: str) -> str:
+    """Check a device."""
+    if not _DEVICE.fullmatch(text):
+        raise argparse.ArgumentTypeError(f"expected 'cpu' or 'cuda:N', got {text!r}")
+    return text
+
+
+def dialect(text: str) -> str:
+    """Check a dialect of the ``/v1`` paths."""
+    if text not in _DIALECTS:
+        raise argparse.ArgumentTypeError(f"expected one of {', '.join(_DIALECTS)}, got {text!r}")
+    return text
+
+
+def versions(text: str) -> list[int]:
+    """Parse ``1,2``: versions of a model."""
+    return [count(part) for part in text.split(",")]
+
+
+class Flag(NamedTuple):
+    """One flag, the leaves of the spec it sets, and how its text is read (None: a switch with a ``--no-`` form)."""
+
+    flag: str
+    paths: tuple[str, ...]
+    read: Callable[[str], Any] | None
+    metavar: str
+    help: str
+
+
+FLAGS = (
+    Flag("--replicas", ("scale.min_replicas", "scale.max_replicas"), count, "N", "processes that run the model (default: 1)"),
+    Flag("--threads", ("resources.threads",), count, "N", "compute threads of each (default: cores / replicas)"),
+    Flag("--device", ("resources.device",), device, "NAME", "cpu or cuda:N (default: cpu)"),
+    Flag("--memory", ("resources.memory",), size, "SIZE", "resident memory above which a replica is replaced (default: not watched)"),
+    Flag("--max-rows", ("batching.max_rows",), count, "N", "rows of one batch; 1 switches batching off (default: 256)"),
+    Flag("--max-delay", ("batching.max_delay",), duration, "TIME", "how long an idle replica waits for more rows (default: 0)"),
+    Flag("--max-queue-rows", ("batching.max_queue_rows",), count, "N", "rows that may wait; more are answered 429 (default: 8192)"),
+    Flag("--timeout", ("timeout",), duration, "TIME", "time a request has (default: 30s)"),
+    Flag("--batch-timeout", ("batch_timeout",), duration, "TIME", "time a batch has before its replica is replaced (default: 10s)"),
+    Flag("--load-timeout", ("load_timeout",), duration, "TIME", "time a replica has to load the model (default: 5m)"),
+    Flag("--idempotent", ("idempotent",), None, "", "whether a batch may be run again after a crash (default: as the package says)"),
+    Flag("--v1", ("v1",), dialect, "DIALECT", "who answers /v1/models: tfserving, kserve or truss (default: by origin)"),
+    Flag("--also", ("also",), versions, "N,N", "further versions kept warm, reachable by a version in the path"),
+)
+"""Every setting of a deployment. ``name`` and ``model`` are said by ``--name`` and by what is deployed."""
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """Add every flag of the table."""
+    group = parser.add_argument_group("the deployment")
+    for flag in FLAGS:
+        if flag.read is None:
+            group.add_argument(flag.flag, action=argparse.BooleanOptionalAction, default=None, help=flag.help)
+        else:
+            group.add_argument(flag.flag, type=flag.read, metavar=flag.metavar, default=None, help=flag.help)
+
+
+def settings(args: argparse.Namespace) -> dict[str, Any]:
+    """Return the settings that were given, as the (partial) fields of a spec."""
+    fields: dict[str, Any] = {}
+    for flag in FLAGS:
+        value = _given(args, flag)
+        for path in flag.paths if value is not None else ():
+            _put(fields, path, value)
+    return fields
+
+
+def argv(args: argparse.Namespace) -> list[str]:
+    """Return the given settings as flags again, for the process that deploys on behalf of ``serve``."""
+    words: list[str] = []
+    for flag in FLAGS:
+        value = _given(args, flag)
+        if isinstance(value, bool):
+            words.append(flag.flag if value else flag.flag.replace("--", "--no-", 1))
+        elif value is not None:
+            words += [flag.flag, ",".join(map(str, value)) if isinstance(value, list) else str(value)]
+    return words
+
+
+def _given(args: argparse.Namespace, flag: Flag) -> Any:
+    return getattr(args, flag.flag.removeprefix("--").replace("-", "_"))
+
+
+def _put(fields: dict[str, Any], path: str, value: Any) -> None:
+    *groups, leaf = path.split(".")
+    for group in groups:
+        fields = fields.setdefault(group, {})
+    fields[leaf] = value

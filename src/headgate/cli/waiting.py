@@ -1,0 +1,71 @@
+"""Waiting for what the server does in its own time."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from headgate.cli.api import Api, segment
+from headgate.errors import Conflict, DeadlineExceeded, NotFound, ServerUnreachable
+
+_POLL = 0.1
+_POLL_CONTROL = 0.02
+
+
+def until_live(api: Api, limit: float) -> None:
+    """Return as soon as control answers. Raises `ServerUnreachable` after ``limit`` seconds."""
+    end = time.monotonic() + limit
+    while True:
+        try:
+            api.get("/healthz")
+            return
+        except ServerUnreachable:
+            if time.monotonic() > end:
+                raise
+            time.sleep(_POLL_CONTROL)
+
+
+def until_ready(api: Api, name: str, revision: str, limit: float) -> dict[str, Any]:
+    """Return the status of deployment ``name`` once its ``revision`` serves.
+
+    Raises `Conflict` with the reason if the revision failed (and says what serves instead), or was replaced or ended meanwhile;
+    `DeadlineExceeded` after ``limit`` seconds.
+    """
+    end = time.monotonic() + limit
+    while True:
+        status: dict[str, Any] = api.get(f"/deployments/{segment(name)}")
+        found = next((entry for entry in status["revisions"] if entry["name"] == revision), None)
+        if found is None:
+            raise Conflict(f"{revision} is gone: {name} was deployed again or ended meanwhile; see 'headgate status {name}'")
+        if found["state"] == "ready":
+            return status
+        if found["state"] == "failed":
+            raise Conflict(f"{revision} failed: {found['reason']}{_meanwhile(status, revision)}")
+        if time.monotonic() > end:
+            raise DeadlineExceeded(
+                f"{revision} is still {found['state']} after {limit:g} s{_because(found)}{_meanwhile(status, revision)}; the server goes "
+                f"on with it, see 'headgate status {name}'"
+            )
+        time.sleep(_POLL)
+
+
+def until_gone(api: Api, name: str, limit: float) -> None:
+    """Return once deployment ``name`` has ended. Raises `DeadlineExceeded` after ``limit`` seconds."""
+    end = time.monotonic() + limit
+    while time.monotonic() < end:
+        try:
+            api.get(f"/deployments/{segment(name)}")
+        except NotFound:
+            return
+        time.sleep(_POLL)
+    raise DeadlineExceeded(f"{name} has not ended after {limit:g} s; the server goes on ending it, see 'headgate status'")
+
+
+def _because(revision: dict[str, Any]) -> str:
+    return f" ({revision['reason']})" if revision.get("reason") else ""
+
+
+def _meanwhile(status: dict[str, Any], revision: str) -> str:
+    """Say who answers the requests, if anybody does."""
+    serving = [entry["name"] for entry in status["revisions"] if entry["name"] != revision and entry.get("share")]
+    return f"; {' and '.join(serving)} still serves" if serving else ""

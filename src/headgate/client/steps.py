@@ -1,0 +1,107 @@
+"""What a client does, as generators: they yield a `Request`, are sent its `Response`, and return the result.
+
+Written once for `Client` and `AsyncClient`, which only carry the requests.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Generator, Mapping
+from typing import Any, NamedTuple, TypeVar
+from urllib.parse import quote
+
+from headgate.client.data import prepare
+from headgate.client.wire import HEAD_LENGTH, Metadata, Request, Response, check, pack, read_metadata, unpack
+from headgate.errors import HeadgateError, InvalidRequest
+
+T = TypeVar("T")
+Steps = Generator[Request, Response, T]
+
+Known = dict[tuple[str, str], Metadata]
+"""What deployments take and give, by name and version, as far as a client has asked."""
+
+_GRACE = 5.0
+"""Seconds a server has to say itself that the time is over."""
+
+
+class Options(NamedTuple):
+    """What a caller may say beside the data."""
+
+    version: int | str | None = None
+    timeout: float | None = None
+    parameters: Mapping[str, object] | None = None
+    request_id: str | None = None
+
+
+def predict(known: Known, deployment: str, data: Any, options: Options) -> Steps[Any]:
+    """Run the deployment on ``data`` and return the answer as the same kind of thing."""
+    if isinstance(data, list | tuple):
+        return (yield from predict_rows(deployment, list(data), options))
+    place = (deployment, str(options.version or ""))
+    if place not in known:
+        known[place] = yield from metadata(deployment, options.version)
+    typed, restore = prepare(data, known[place])
+    head: dict[str, Any] = {"parameters": {**(options.parameters or {}), "binary_data_output": True}}
+    if options.request_id:
+        head["id"] = options.request_id
+    length, body = pack("inputs", typed, head)
+    headers = {"content-type": "application/octet-stream", HEAD_LENGTH: str(length), **_headers(options)}
+    answer = yield Request("POST", f"{_model(deployment, options.version)}/infer", headers, body, _patience(options))
+    try:
+        check(answer)
+    except HeadgateError:
+        # The deployment may have moved on to a version that takes something else; the next call asks again.
+        known.pop(place, None)
+        raise
+    return restore(unpack("outputs", answer.headers.get(HEAD_LENGTH), answer.body)[1])
+
+
+def predict_rows(deployment: str, rows: Any, options: Options) -> Steps[Any]:
+    """Run the deployment on rows of plain values: a dict for one, a list of them for several; the answer has the same form."""
+    if options.parameters:
+        raise InvalidRequest("parameters: rows carry none; send named arrays (a dict), which do")
+    path = f"/predict/{quote(deployment, safe='')}" + (f"/versions/{quote(str(options.version), safe='')}" if options.version else "")
+    try:
+        body = json.dumps(rows, separators=(",", ":"), default=_plain).encode()
+    except TypeError as error:
+        raise InvalidRequest(f"the rows cannot be written as JSON ({error}); give numbers, text, lists and None") from None
+    answer = yield Request("POST", path, {"content-type": "application/json", **_headers(options)}, body, _patience(options))
+    return json.loads(check(answer).body)
+
+
+def metadata(deployment: str, version: int | str | None = None) -> Steps[Metadata]:
+    """Ask what the deployment takes and gives."""
+    return read_metadata(check((yield Request("GET", _model(deployment, version)))))
+
+
+def ready(deployment: str | None = None) -> Steps[bool]:
+    """Ask whether the server, or one deployment, is ready to answer."""
+    answer = yield Request("GET", f"{_model(deployment, None)}/ready" if deployment else "/v2/health/ready")
+    if answer.status not in (200, 400, 404, 503):
+        check(answer)
+    return answer.status == 200
+
+
+def _model(deployment: str, version: int | str | None) -> str:
+    path = f"/v2/models/{quote(deployment, safe='')}"
+    return f"{path}/versions/{quote(str(version), safe='')}" if version else path
+
+
+def _headers(options: Options) -> dict[str, str]:
+    headers: dict[str, str] = {}
+    if options.timeout is not None:
+        headers["x-headgate-timeout-ms"] = str(max(1, round(options.timeout * 1000)))
+    if options.request_id:
+        headers["x-request-id"] = options.request_id
+    return headers
+
+
+def _patience(options: Options) -> float | None:
+    return None if options.timeout is None else options.timeout + _GRACE
+
+
+def _plain(value: Any) -> Any:
+    """Return NumPy's scalars and arrays as Python's own."""
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    raise TypeError(f"{type(value).__name__} has no JSON form")

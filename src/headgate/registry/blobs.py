@@ -1,0 +1,139 @@
+"""The package store: read-only folders by digest.
+
+A package appears under its digest in one rename, after every byte of it is on disk and has been hashed; before that it lies in a
+folder ``.incoming-*`` that nobody reads.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from headgate.clock import Clock, SystemClock
+from headgate.errors import DigestMismatch, HeadgateError, NotFound
+from headgate.package.folder import read_manifest, verify
+from headgate.package.manifest import Manifest, check_digest
+
+INCOMING = ".incoming-"
+LEFTOVER_SECONDS = 86_400.0
+"""Age from which a folder of an interrupted arrival is removed; a slow upload may take hours."""
+
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+
+
+class PackageStore:
+    """The folder ``store`` of a home. Several processes may add to it at once."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    @contextlib.contextmanager
+    def staging(self) -> Iterator[Path]:
+        """Yield an empty folder on the store's file system, to build a package in and `add` it; removed if it is still there.
+
+        A full disk within the block becomes a `HeadgateError` that says so.
+        """
+        self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=INCOMING, dir=self.root))
+        try:
+            with _saying_full(self.root):
+                yield folder
+        finally:
+            _remove(folder)
+
+    def add(self, folder: Path) -> str:
+        """Verify the package in ``folder``, which `staging` has made, move it into the store and return its digest.
+
+        A package that is there already stays as it is. Raises `DigestMismatch` or `PackageError` if the folder is not what its
+        manifest promises; nothing is visible then.
+        """
+        manifest = verify(folder)
+        target = self.root / check_digest(manifest.digest)
+        if not target.exists():
+            with _saying_full(self.root):
+                _seal(folder)
+                _rename(folder, target)
+                _sync(self.root)
+        _remove(folder)
+        return manifest.digest
+
+    def path(self, digest: str) -> Path:
+        """Return the folder of a package. Raises `NotFound` if it is not in the store."""
+        folder = self.root / check_digest(digest)
+        if not folder.is_dir():
+            raise NotFound(f"package {digest}: not in this store; push it")
+        return folder
+
+    def manifest(self, digest: str) -> Manifest:
+        """Return the manifest of a package. Raises `NotFound`, or `DigestMismatch` if its bytes are not those of the digest."""
+        manifest = read_manifest(self.path(digest))
+        if manifest.digest != digest:
+            raise DigestMismatch(f"manifest.json: expected {digest}, got {manifest.digest}; the stored package is damaged. Push the model again")
+        return manifest
+
+    def verify(self, digest: str) -> Manifest:
+        """Hash every file of a stored package and return its manifest. Raises `NotFound`, `DigestMismatch` or `PackageError`."""
+        self.manifest(digest)
+        return verify(self.path(digest))
+
+    def digests(self) -> list[str]:
+        """Return the digests of all packages, sorted."""
+        return sorted(f"sha256:{path.name}" for path in self.root.iterdir() if not path.name.startswith("."))
+
+    def remove_leftovers(self, clock: Clock | None = None) -> list[str]:
+        """Remove arrivals that were interrupted more than a day ago, and return their names."""
+        oldest = (clock or SystemClock()).wall() - LEFTOVER_SECONDS
+        old = [path for path in self.root.glob(f"{INCOMING}*") if path.lstat().st_mtime < oldest]
+        for path in old:
+            _remove(path)
+        return [path.name for path in old]
+
+
+def _seal(folder: Path) -> None:
+    """Make everything below ``folder`` read-only and durable, the deepest first."""
+    for path, _, files in os.walk(folder, topdown=False):
+        for name in files:
+            _sync(Path(path, name))
+            os.chmod(Path(path, name), 0o444)
+        _sync(Path(path))
+        # Group and others get no more than the store's own 0700 lets them.
+        os.chmod(path, 0o555)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder, read-only ones within it too."""
+    for path, _, _ in os.walk(folder):
+        os.chmod(path, 0o700)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _rename(folder: Path, target: Path) -> None:
+    try:
+        os.rename(folder, target)
+    except OSError as error:
+        # Somebody was faster with the same bytes: a folder that is there cannot be renamed over.
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+
+
+@contextlib.contextmanager
+def _saying_full(where: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        raise HeadgateError(f"no space left on the disk of {where}; nothing was stored. Free some space and try again") from error

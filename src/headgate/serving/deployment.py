@@ -1,0 +1,84 @@
+"""One deployment as its gateway knows it: which of its revisions a request gets."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Callable, Mapping
+from itertools import accumulate
+
+from headgate.errors import NotFound, NotReady
+from headgate.protocols.base import Plan
+from headgate.routes import DeploymentRoute
+from headgate.serving.revision import Revision
+
+WHOLE = 10_000
+"""The shares of a split add up to this."""
+
+
+class Deployment:
+    """Made anew with every routing table; the revisions in it live on."""
+
+    __slots__ = ("_bounds", "_by_version", "_only", "_order", "name", "route", "timeout")
+
+    def __init__(self, route: DeploymentRoute, revisions: Mapping[str, Revision]) -> None:
+        self.route = route
+        self.name = route.name
+        self.timeout = route.timeout
+        split = [weight for weight in route.split if weight.share]
+        self._order = [revisions[weight.revision] for weight in split]
+        self._bounds = list(accumulate(weight.share for weight in split))
+        self._only = self._order[0] if len(self._order) == 1 else None
+        # Newest last in the table, so that of several revisions of one version the newest stays.
+        self._by_version = {str(entry.version): revisions[entry.name] for entry in route.revisions}
+
+    def choose(self, version: str | None, draw: Callable[[], float]) -> Revision:
+        """Return the revision for one request: the version asked for, else one by the weights and ``draw`` in [0, 1).
+
+        Raises `NotFound` for a version that is not served and `NotReady` while nothing is.
+        """
+        if version is not None:
+            return self._pinned(version)
+        if self._only is not None:
+            return self._only
+        if not self._order:
+            raise NotReady(f"model '{self.name}' is not at ready state: no revision of it serves yet; retry later")
+        return self._order[bisect_right(self._bounds, int(draw() * WHOLE))]
+
+    def _pinned(self, version: str) -> Revision:
+        found = self._by_version.get(version)
+        if found is None and version in self.route.aliases:
+            found = self._by_version.get(str(self.route.aliases[version]))
+        if found is None:
+            served = ", ".join(map(str, self.versions())) or "none"
+            raise NotFound(f"Request for unknown model: '{self.name}' version {version[:50]} is not found; versions served: {served}")
+        return found
+
+    # ---- protocols.base.DeploymentView
+
+    @property
+    def ready(self) -> bool:
+        """Whether any request would be computed now, whichever revision it draws."""
+        return bool(self._order) and all(revision.ready for revision in self._order)
+
+    def versions(self) -> list[int]:
+        """Return the registry versions that can be asked for by number, ascending."""
+        return sorted(int(version) for version in self._by_version)
+
+    def plan(self, version: str | None) -> Plan:
+        """Return the plan of a version, or of the first revision of the split."""
+        return (self._pinned(version) if version is not None else self._any()).plan
+
+    def version_ready(self, version: str | None) -> bool:
+        """Return whether a request for ``version`` would be computed now."""
+        return self._pinned(version).ready if version is not None else self.ready
+
+    def platform(self, version: str | None) -> str:
+        """Return the runtime of a version, or of the first revision of the split."""
+        return (self._pinned(version) if version is not None else self._any()).route.platform
+
+    def _any(self) -> Revision:
+        if self._order:
+            return self._order[0]
+        if self._by_version:
+            return next(reversed(self._by_version.values()))
+        raise NotReady(f"model '{self.name}' is not at ready state: no revision of it is there yet; retry later")

@@ -1,0 +1,135 @@
+"""Which path is whose: the routes of all protocols on the shelf, and who may use them.
+
+Deny by default: a path that no protocol names does not exist, and every route says which scope it needs. The table can be listed
+(`Endpoints.routes`), so that a test sees every one of them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+from headgate import plugins
+from headgate.errors import InvalidRequest, MethodNotAllowed, Misdirected, NotFound, PermissionDenied, Unauthenticated
+from headgate.protocols.base import Protocol, Route
+from headgate.routes import KeyRoute
+from headgate.serving.wire.head import Head, split_path
+
+LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
+
+
+class Endpoint(NamedTuple):
+    """Where a request goes."""
+
+    protocol: Protocol
+    route: Route
+
+
+class Endpoints:
+    """The routing of one gateway."""
+
+    def __init__(self, hosts: Iterable[str], *, require_key: bool) -> None:
+        self._protocols = [kind() for _, kind in plugins.load_all("headgate.protocols")]
+        self._hosts = LOOPBACK | {host.lower() for host in hosts}
+        self._require_key = require_key
+        self._keys: dict[str, KeyRoute] = {}
+        self.default: str | None = None
+        self._by_length: dict[int, list[tuple[list[str], Endpoint]]] = {}
+        for protocol in self._protocols:
+            for route in protocol.routes:
+                pattern = route.path.split("/")[1:]
+                self._by_length.setdefault(len(pattern), []).append((pattern, Endpoint(protocol, route)))
+
+    def routes(self) -> list[Endpoint]:
+        """Every route on the inference port."""
+        return [endpoint for entries in self._by_length.values() for _, endpoint in entries]
+
+    def set_keys(self, keys: Iterable[KeyRoute]) -> None:
+        """Take over the keys that are valid now."""
+        self._keys = {key.sha256: key for key in keys}
+
+    def set_default(self, deployment: str | None) -> None:
+        """Take over whom the paths without a name mean."""
+        self.default = deployment
+
+    def resolve(self, head: Head) -> None:
+        """Fill in ``endpoint`` and ``params``, or ``error``. Says nothing about paths to whom has no key."""
+        if head.error is not None:
+            return
+        try:
+            self._check_host(head)
+            endpoint, params = self._match(head)
+            if endpoint is None or endpoint.route.scope != "open":
+                self._check_key(head, endpoint.route.scope if endpoint else "infer")
+            if endpoint is None:
+                raise self._unmatched(head)
+            head.endpoint, head.params = endpoint, params
+        except (NotFound, MethodNotAllowed, Misdirected, Unauthenticated, PermissionDenied, InvalidRequest) as error:
+            head.error = error
+
+    def _match(self, head: Head) -> tuple[Endpoint | None, Mapping[str, str]]:
+        try:
+            segments = split_path(head.path)
+        except UnicodeDecodeError:
+            raise InvalidRequest("the path is not UTF-8 after percent-decoding") from None
+        for pattern, endpoint in self._by_length.get(len(segments), ()):
+            params = _fits(pattern, segments)
+            if params is not None and (endpoint.route.method == head.method or (head.method == "HEAD" and endpoint.route.method == "GET")):
+                return endpoint, params
+        return None, {}
+
+    def _unmatched(self, head: Head) -> NotFound | MethodNotAllowed:
+        segments = split_path(head.path)
+        verbs = {endpoint.route.method for pattern, endpoint in self._by_length.get(len(segments), ()) if _fits(pattern, segments) is not None}
+        if verbs:
+            return MethodNotAllowed(f"Method Not Allowed: {head.path[:200]} takes {', '.join(sorted(verbs))}, not {head.method}")
+        return NotFound(f"there is no path {head.path[:200]} here; models answer at /v2/models/NAME/infer and /predict/NAME")
+
+    def _check_host(self, head: Head) -> None:
+        """Refuse DNS rebinding (Host) and other sites' pages (Origin)."""
+        host = head.headers.get("host")
+        if host is not None and _hostname(host) not in self._hosts:
+            raise Misdirected(f"Host {host[:100]!r} is not served here; the server's owner can add it with --allow-host")
+        origin = head.headers.get("origin")
+        if origin is not None and _hostname(origin.rpartition("://")[2]) not in self._hosts:
+            raise Misdirected(f"Origin {origin[:100]!r} may not use this server; the server's owner can add it with --allow-host")
+
+    def _check_key(self, head: Head, scope: str) -> None:
+        if not self._keys and not self._require_key:
+            return
+        presented = presented_key(head.headers)
+        if presented is None:
+            raise Unauthenticated("this server needs a key: send 'Authorization: Bearer KEY' (headgate key create makes one)")
+        key = self._keys.get(hashlib.sha256(presented.encode()).hexdigest())
+        if key is None:
+            raise Unauthenticated("the key is not known here, or has been revoked")
+        if scope not in key.scopes and "admin" not in key.scopes:
+            raise PermissionDenied(f"the key {key.id} lacks the scope {scope!r}; it has {', '.join(sorted(key.scopes))}")
+
+
+def presented_key(headers: Mapping[str, str]) -> str | None:
+    """Return the key of ``Authorization: Bearer K``, ``Authorization: Api-Key K`` or ``x-api-key: K``."""
+    kind, _, value = headers.get("authorization", "").partition(" ")
+    if kind.lower() in ("bearer", "api-key") and value.strip():
+        return value.strip()
+    return headers.get("x-api-key")
+
+
+def _fits(pattern: list[str], segments: list[str]) -> dict[str, str] | None:
+    params = {}
+    for want, got in zip(pattern, segments, strict=True):
+        if want.startswith("{"):
+            if not got:
+                return None
+            params[want[1:-1]] = got
+        elif want != got:
+            return None
+    return params
+
+
+def _hostname(host: str) -> str:
+    name = host.lower().strip()
+    if name.startswith("["):
+        return name.partition("]")[0] + "]"
+    return name.partition(":")[0]

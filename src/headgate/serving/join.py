@@ -1,0 +1,86 @@
+"""Requests with more rows than a batch may have: split into pieces, joined again in order."""
+
+from __future__ import annotations
+
+from typing import Protocol as Interface
+
+from headgate.errors import HeadgateError
+from headgate.protocols.base import InferRequest, InferResponse, OutputTensor, Plan, Timing
+from headgate.tensors import row_offsets
+
+
+class Owner(Interface):
+    """Who is told of the whole request."""
+
+    def answer(self, request: InferRequest, outputs: list[OutputTensor], timing: Timing) -> None:
+        """All pieces are back."""
+        ...
+
+    def fail(self, request: InferRequest, error: HeadgateError) -> None:
+        """One piece failed."""
+        ...
+
+
+def split(request: InferRequest, plan: Plan, max_rows: int, owner: Owner) -> list[InferRequest]:
+    """Return ``request`` as pieces of at most ``max_rows`` rows, in order, whose sink joins their answers for ``owner``."""
+    starts = [*range(0, request.rows, max_rows), request.rows]
+    pieces = []
+    for start, stop in zip(starts, starts[1:], strict=False):
+        piece = InferRequest(len(plan.inputs))
+        piece.rows = stop - start
+        piece.key, piece.parameters, piece.priority = request.key, request.parameters, request.priority
+        piece.arrived, piece.deadline, piece.piece = request.arrived, request.deadline, True
+        pieces.append(piece)
+    for index, shape in enumerate(request.shapes):
+        if shape is None:
+            continue
+        data = memoryview(request.data[index])
+        offsets = row_offsets(plan.inputs[index].dtype, data, shape, starts)
+        for at, piece in enumerate(pieces):
+            piece.shapes[index] = [piece.rows, *shape[1:]]
+            piece.data[index] = data[offsets[at] : offsets[at + 1]]
+    request.pieces = pieces
+    join = _Join(request, owner)
+    for piece in pieces:
+        piece.sink = join
+    return pieces
+
+
+class _Join:
+    """Collects the answers to the pieces of one request. The first failure fails the request."""
+
+    __slots__ = ("_answers", "_left", "_owner", "_request")
+
+    def __init__(self, request: InferRequest, owner: Owner) -> None:
+        self._request = request
+        self._owner = owner
+        self._left = len(request.pieces)
+        self._answers: dict[int, InferResponse] = {}
+
+    def answered(self, piece: InferRequest, response: InferResponse) -> None:
+        """One piece is back; its data may lie in a buffer that the next batch overwrites, so it is copied."""
+        outputs = [OutputTensor(out.name, out.dtype, out.shape, bytes(out.data)) for out in response.outputs]
+        self._answers[id(piece)] = response._replace(outputs=outputs)
+        self._left -= 1
+        if not self._left:
+            outputs, timing = _joined([self._answers[id(piece)] for piece in self._request.pieces])
+            self._owner.answer(self._request, outputs, timing)
+
+    def failed(self, piece: InferRequest, error: HeadgateError) -> None:
+        """One piece failed, and with it the request."""
+        self._owner.fail(self._request, error)
+
+
+def _joined(answers: list[InferResponse]) -> tuple[list[OutputTensor], Timing]:
+    """Return the outputs of consecutive pieces as one, and their times added up."""
+    outputs = []
+    for same in zip(*(answer.outputs for answer in answers), strict=True):
+        rows = sum(output.shape[0] for output in same)
+        data = b"".join(output.data for output in same)
+        outputs.append(OutputTensor(same[0].name, same[0].dtype, (rows, *same[0].shape[1:]), data))
+    timing = Timing(
+        max(answer.timing.queue for answer in answers),
+        sum(answer.timing.compute for answer in answers),
+        sum(answer.timing.batch_rows for answer in answers),
+    )
+    return outputs, timing

@@ -1,0 +1,233 @@
+"""The replica: one process, one package, one batch at a time.
+
+It connects to its gateways, loads the model and answers batches until it is told to end (SIGTERM or BYE: the batch under way is
+finished), or until no gateway has been there for ten seconds. It watches itself: a batch that takes longer than its limit ends
+the process with the stacks of all threads in its log, whether Python or C code hangs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import faulthandler
+import json
+import os
+import select
+import signal
+import socket
+import sys
+import time
+import traceback
+from pathlib import Path
+from typing import Any
+
+from headgate.errors import HeadgateError
+from headgate.serving import link
+from headgate.serving.worker import Worker
+
+ORPHAN_SECONDS = 10.0
+_RECONNECT_SECONDS = 0.1
+_HEAD = 4
+"""The frame starts here in the receive buffer, so that its payload, 12 bytes on, is aligned to 16."""
+
+
+class Ended(Exception):
+    """Told to end."""
+
+
+class GatewayLink:
+    """The replica's end of one link."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.socket: socket.socket | None = None
+        self._buffer = bytearray(1 << 16)
+        self._filled = 0
+        self._taken = 0
+        self.requests: link.Arena | None = None
+        self.responses: link.Arena | None = None
+
+    def connect(self, hello: dict[str, Any]) -> bool:
+        """Try to connect and shake hands."""
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            sock.settimeout(5.0)
+            sock.connect(self.path)
+            sock.sendall(link.frame(link.HELLO, json.dumps(hello).encode()))
+            data, fds, _, _ = socket.recv_fds(sock, link.FRAME.size, 2)
+        except OSError:
+            sock.close()
+            return False
+        if len(fds) != 2 or len(data) != link.FRAME.size:
+            sock.close()
+            return False
+        sock.settimeout(None)
+        self.requests, self.responses = link.Arena(fds[0]), link.Arena(fds[1])
+        self.socket = sock
+        self._filled = self._taken = 0
+        return True
+
+    def send(self, frame: bytes) -> None:
+        """Send one frame; a gateway that has gone is noticed by `receive`."""
+        if self.socket is not None:
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                self.socket.sendall(frame)
+
+    def receive(self) -> tuple[int, int, memoryview] | None:
+        """Wait for one frame: ``(kind, batch, payload)``, or None when the gateway has gone. The payload is valid until the next."""
+        assert self.socket is not None
+        if self._taken:  # BYE may follow a batch in the same read
+            self._buffer[_HEAD : _HEAD + self._filled - self._taken] = self._buffer[_HEAD + self._taken : _HEAD + self._filled]
+            self._filled, self._taken = self._filled - self._taken, 0
+        need = link.FRAME.size
+        while self._filled < need or need == link.FRAME.size:
+            if self._filled >= link.FRAME.size:
+                need = 4 + int(link.FRAME.unpack_from(self._buffer, _HEAD)[0])
+                if self._filled >= need:
+                    break
+                if need > len(self._buffer) - _HEAD:
+                    self._enlarge(need)
+            try:
+                got = self.socket.recv_into(memoryview(self._buffer)[_HEAD + self._filled :])
+            except ConnectionError:
+                return None
+            if not got:
+                return None
+            self._filled += got
+        _, kind, _, _, batch = link.FRAME.unpack_from(self._buffer, _HEAD)
+        self._taken = need
+        return kind, batch, memoryview(self._buffer)[_HEAD + link.FRAME.size : _HEAD + need].toreadonly()
+
+    def _enlarge(self, need: int) -> None:
+        if need > link.LARGEST:
+            raise ValueError(f"a frame of {need} bytes: the gateway is broken")
+        self._buffer = self._buffer[: _HEAD + self._filled] + bytearray(need - self._filled + 1024)
+
+    def close(self) -> None:
+        """Close the link and its arenas."""
+        if self.socket is not None:
+            self.socket.close()
+            self.socket = None
+            for arena in (self.requests, self.responses):
+                if arena is not None:
+                    arena.close()
+
+
+class Replica:
+    """Links, worker and the loop between them."""
+
+    def __init__(self, config: dict[str, Any]) -> None:
+        self._hello = {"protocol": link.PROTOCOL, "role": "replica", "id": config["id"], "revision": config["revision"], "pid": os.getpid()}
+        self._links = [GatewayLink(path) for path in config["links"]]
+        self._worker = Worker(Path(config["package"]), device=config["device"], threads=config["threads"])
+        self._load_timeout: float = config["load_timeout"]
+        self._batch_timeout: float = config["batch_timeout"]
+        self._state: bytes = b""
+        """READY once loaded: what a gateway that connects later is told first."""
+        self._idle = False
+        self._ending = False
+
+    def run(self) -> int:
+        """Load, serve, end. Returns the exit code."""
+        signal.signal(signal.SIGTERM, self._end)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        faulthandler.register(signal.SIGALRM, file=sys.stderr, all_threads=True, chain=True)
+        try:
+            self._connect_all()
+            if not self._load():
+                return 1
+            self._serve()
+        except Ended:
+            pass
+        self._worker.unload()
+        return 0
+
+    def _load(self) -> bool:
+        started = time.monotonic()
+        signal.setitimer(signal.ITIMER_REAL, self._load_timeout)
+        try:
+            self._worker.load()
+        except Exception as error:
+            traceback.print_exc()
+            code = error.code if isinstance(error, HeadgateError) else "model_failed"
+            text = str(error) if isinstance(error, HeadgateError) else f"loading the model raised {type(error).__name__}: {error}"
+            self._tell_all(link.frame(link.FAILED, json.dumps({"code": code, "message": text}).encode()))
+            return False
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+        self._state = link.frame(link.READY, json.dumps({"load_seconds": round(time.monotonic() - started, 3)}).encode())
+        self._tell_all(self._state)
+        return True
+
+    def _serve(self) -> None:
+        poll = select.poll()
+        by_fd = {}
+        for gateway in self._links:
+            if gateway.socket is not None:
+                poll.register(gateway.socket, select.POLLIN)
+                by_fd[gateway.socket.fileno()] = gateway
+        orphan_since = time.monotonic()
+        while True:
+            missing = len(by_fd) < len(self._links)
+            self._idle = True
+            if self._ending:
+                raise Ended
+            ready = poll.poll(_RECONNECT_SECONDS * 1000 if missing else None)
+            self._idle = False
+            for fd, _ in ready:
+                if not self._answer(by_fd[fd]):
+                    poll.unregister(fd)
+                    by_fd.pop(fd).close()
+            if by_fd:
+                orphan_since = time.monotonic()
+            elif time.monotonic() - orphan_since > ORPHAN_SECONDS:
+                print(f"no gateway for {ORPHAN_SECONDS:g} s: ending", file=sys.stderr, flush=True)
+                return
+            if missing and not ready:
+                for gateway in self._connect_all():
+                    gateway.send(self._state)
+                    assert gateway.socket is not None
+                    poll.register(gateway.socket, select.POLLIN)
+                    by_fd[gateway.socket.fileno()] = gateway
+
+    def _answer(self, gateway: GatewayLink) -> bool:
+        """Take one frame and answer it; False when the gateway has gone."""
+        received = gateway.receive()
+        if received is None:
+            return False
+        kind, batch, payload = received
+        if kind == link.BYE:
+            raise Ended
+        if kind == link.BATCH:
+            gateway.send(self._run(gateway, batch, payload))
+        return True
+
+    def _run(self, gateway: GatewayLink, batch: int, payload: memoryview) -> bytes:
+        assert gateway.requests is not None and gateway.responses is not None
+        message = link.unpack(payload, gateway.requests)
+        signal.setitimer(signal.ITIMER_REAL, self._batch_timeout)
+        try:
+            outputs, taken = self._worker.run(message)
+            return link.pack(link.RESULT, batch, outputs, gateway.responses, rows=message.rows, nanoseconds=taken)
+        except HeadgateError as error:
+            if error.__cause__ is not None:
+                traceback.print_exception(error.__cause__)
+            return link.frame(link.ERROR, json.dumps({"code": error.code, "message": str(error)}).encode(), batch)
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+
+    def _connect_all(self) -> list[GatewayLink]:
+        return [gateway for gateway in self._links if gateway.socket is None and gateway.connect(self._hello)]
+
+    def _tell_all(self, frame: bytes) -> None:
+        for gateway in self._links:
+            gateway.send(frame)
+
+    def _end(self, signum: int, stack: object) -> None:
+        self._ending = True
+        if self._idle:
+            raise Ended
+
+
+def main() -> int:
+    """Run a replica as ``HEADGATE_CONFIG`` says."""
+    return Replica(json.loads(os.environ["HEADGATE_CONFIG"])).run()

@@ -1,0 +1,303 @@
+"""One revision as its gateway knows it: its plan, what waits for it, its replicas, and what happens when one of them dies.
+
+Everything a request can meet after it has been decoded happens here: admission, splitting, dispatch, answers, deadlines, retries
+and the search for the culprit of a failed batch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from headgate.errors import DeadlineExceeded, HeadgateError, ModelFailed, NotReady, Overloaded, ReplicaLost
+from headgate.journal import RevisionReport
+from headgate.package.signature import Signature
+from headgate.protocols.base import InferRequest, InferResponse, OutputTensor, Plan, Timing
+from headgate.routes import DeploymentRoute, RevisionRoute
+from headgate.serving.join import split
+from headgate.serving.queue import Waiting
+from headgate.telemetry import Histogram
+
+if TYPE_CHECKING:
+    from headgate.serving.metrics import Metrics, ProtocolSeries
+    from headgate.serving.replicas import ReplicaLink
+
+PARK_SECONDS = 10.0
+"""How long requests may wait for a replica to come back before new ones are refused at once."""
+_QUARANTINE = 256
+"""Inputs remembered that have killed two replicas."""
+_QUARANTINE_SECONDS = 600.0
+
+
+class Revision:
+    """A revision that this gateway may send work to."""
+
+    def __init__(self, deployment: DeploymentRoute, route: RevisionRoute, metrics: Metrics, now: float) -> None:
+        self.name = route.name
+        self.deployment = deployment.name
+        self.links: list[ReplicaLink] = []
+        """All replicas that are ready, busy ones too."""
+        self._idle: list[ReplicaLink] = []
+        self._deserted = now - PARK_SECONDS  # a revision that never had a replica parks nobody
+        self._quarantine: OrderedDict[bytes, float] = OrderedDict()
+        self.inflight = 0
+        self.rejected = 0
+        self.requests = 0
+        self.failures = 0
+        self._served_rows = 0
+        self._drain_rate = 0.0
+        queue, compute, rows = metrics.of_revision(deployment.name, route.name)
+        self._queue_seconds: Histogram = queue
+        self._compute_seconds: Histogram = compute
+        self._batch_rows: Histogram = rows
+        self._metrics = metrics
+        self._by_protocol: dict[str, ProtocolSeries] = {}
+        self.update(deployment, route)
+
+    def update(self, deployment: DeploymentRoute, route: RevisionRoute) -> None:
+        """Take over a newer route of the same revision; what waits stays."""
+        self.route = route
+        signature = msgspec.json.decode(route.signature, type=Signature)
+        self.plan = Plan(deployment.name, signature, max_rows=route.max_rows, splittable=route.splittable)
+        self.version = str(route.version)
+        if not hasattr(self, "waiting"):
+            self.waiting = Waiting(batched=signature.batched, max_rows=route.max_rows, max_delay=route.max_delay)
+        self.waiting.max_rows, self.waiting.max_delay = route.max_rows, route.max_delay
+        self._width = [(spec.name, spec.dtype) for spec in signature.outputs]
+
+    # ---- in
+
+    @property
+    def ready(self) -> bool:
+        """Whether a replica would compute a request now."""
+        return bool(self.links)
+
+    def series(self, protocol: str) -> ProtocolSeries:
+        """Where requests of one protocol are counted."""
+        found = self._by_protocol.get(protocol)
+        if found is None:
+            found = self._by_protocol[protocol] = self._metrics.of_protocol(self.deployment, self.name, protocol)
+        return found
+
+    def submit(self, request: InferRequest, now: float) -> None:
+        """Take a request in. It will be answered through its sink. Raises `Overloaded`, `NotReady` or `ReplicaLost` (quarantined)."""
+        waiting = self.waiting
+        if waiting.rows and waiting.rows + request.rows > self.route.max_queue_rows:
+            self.rejected += 1
+            raise Overloaded(
+                f"the queue of '{self.deployment}' is full: {waiting.rows} rows wait, {self.route.max_queue_rows} may; retry later",
+                self._retry_after(),
+            )
+        if not self.links and now - self._deserted >= PARK_SECONDS:
+            raise NotReady(f"model '{self.deployment}' is not at ready state: no replica of {self.name} answers; retry later")
+        if self._quarantine:
+            self._check_quarantine(request, now)
+        self.inflight += 1
+        if self.plan.batched and request.rows > waiting.max_rows:
+            for piece in split(request, self.plan, waiting.max_rows, self):
+                waiting.put(piece)
+        else:
+            waiting.put(request)
+
+    def abandon(self, request: InferRequest) -> None:
+        """The client has gone: do not run it if it still waits, and answer nobody."""
+        if not request.done:
+            self.inflight -= 1
+            self._drop(request)
+
+    # ---- out
+
+    def pump(self, now: float) -> float:
+        """Send batches while replicas are idle and something is ripe. Returns the seconds after which to call again, or infinity."""
+        while self._idle:
+            delay = self.waiting.ripe(now)
+            if delay:
+                return delay
+            batch = self.waiting.take()
+            if not batch:
+                break
+            link = self._idle.pop()
+            for request in batch:
+                request.started = now
+                self._queue_seconds.observe(now - request.arrived)
+            link.send(batch, self.plan, now)
+        return float("inf")
+
+    def linked(self, link: ReplicaLink) -> None:
+        """A replica has become ready."""
+        self.links.append(link)
+        self._idle.append(link)
+
+    def completed(self, link: ReplicaLink, batch: list[InferRequest], outputs: list[OutputTensor], seconds: float) -> None:
+        """A batch came back: answer its requests."""
+        self._idle.append(link)
+        rows = sum(request.rows for request in batch)
+        self._served_rows += rows
+        self._compute_seconds.observe(seconds)
+        self._batch_rows.observe(rows)
+        if len(batch) == 1:
+            self.answer(batch[0], outputs, Timing(batch[0].started - batch[0].arrived, seconds, rows))
+            return
+        starts = [0]
+        for request in batch:
+            starts.append(starts[-1] + request.rows)
+        cuts = [_Cut(output, starts) for output in outputs]
+        for at, request in enumerate(batch):
+            if not request.done:
+                mine = [cut.piece(at, request.rows) for cut in cuts]
+                self.answer(request, mine, Timing(request.started - request.arrived, seconds, rows))
+
+    def failed(self, link: ReplicaLink, batch: list[InferRequest], error: HeadgateError) -> None:
+        """The model raised on a batch: find the culprit by halving where a rerun is allowed, else fail the batch."""
+        self._idle.append(link)
+        if len(batch) == 1:
+            self.fail(batch[0], error)
+        elif self.route.idempotent:
+            middle = len(batch) // 2
+            self._put_back(batch[middle:])
+            self._put_back(batch[:middle])
+        else:
+            text = f"{error}; it failed for the whole batch of {len(batch)} requests, because the model is not declared idempotent"
+            for request in batch:
+                self.fail(request, ModelFailed(text))
+
+    def lost(self, link: ReplicaLink, batch: list[InferRequest], now: float) -> None:
+        """A replica has gone, with ``batch`` in its hands: each request is put back once, alone, where a rerun is allowed."""
+        if link in self.links:
+            self.links.remove(link)
+            if not self.links:
+                self._deserted = now
+        if link in self._idle:
+            self._idle.remove(link)
+        for request in batch:
+            if request.done:
+                continue
+            request.deaths += 1
+            if not self.route.idempotent:
+                self.fail(request, ReplicaLost(f"the replica of {self.name} died while it computed this request; it was not run again"))
+            elif request.deaths > 1:
+                self._quarantine_input(request, now)
+                self.fail(
+                    request, ReplicaLost(f"two replicas of {self.name} died while they computed this request; it is not run again", None)
+                )
+            else:
+                self._put_back([request])
+
+    def expire(self, now: float) -> None:
+        """Answer everything that is past its deadline; what waits of it will never be run."""
+        for request in self.waiting.expired(now):
+            self.fail(request, _too_late(request, now, "it was still waiting and was not run"))
+        for link in self.links:
+            for request in link.batch:
+                if not request.done and request.deadline <= now:
+                    self.fail(request, _too_late(request, now, "its batch was still being computed"))
+
+    def measure(self, seconds: float) -> None:
+        """Note how fast rows were served over the last ``seconds``, for Retry-After."""
+        rate, self._served_rows = self._served_rows / seconds, 0
+        self._drain_rate = rate if not self._drain_rate else 0.5 * self._drain_rate + 0.5 * rate
+
+    def close(self) -> None:
+        """The route has gone: refuse what is left and let the replicas go."""
+        for request in list(self.waiting):
+            if not request.done:
+                self.fail(request, NotReady(f"{self.name} has been retired; retry"))
+        self._metrics.forget_revision(self.name)
+
+    def report(self) -> RevisionReport:
+        """What control is told."""
+        return RevisionReport(
+            revision=self.name,
+            queued_rows=self.waiting.rows,
+            inflight=self.inflight,
+            requests=self.requests,
+            failures=self.failures,
+            rejected=self.rejected,
+        )
+
+    # ---- within
+
+    def answer(self, request: InferRequest, outputs: list[OutputTensor], timing: Timing) -> None:
+        """Give a request its answer, unless it has one."""
+        if request.done:
+            return
+        request.done = True
+        if not request.piece:
+            self.inflight -= 1
+            self.requests += 1
+        request.sink.answered(request, InferResponse(self.deployment, self.version, outputs, timing))
+
+    def fail(self, request: InferRequest, error: HeadgateError) -> None:
+        """Give a request an error, unless it has an answer."""
+        if request.done:
+            return
+        self._drop(request)
+        if not request.piece:
+            self.inflight -= 1
+            self.requests += 1
+        request.sink.failed(request, error)
+
+    def _drop(self, request: InferRequest) -> None:
+        """Mark done; its rows stop counting if it waits. Pieces of a split request go with it."""
+        request.done = True
+        if request.pieces:
+            for piece in request.pieces:
+                if not piece.done:
+                    self._drop(piece)
+        elif not request.started:
+            self.waiting.forget(request)
+
+    def _put_back(self, batch: list[InferRequest]) -> None:
+        alive = [request for request in batch if not request.done]
+        for request in alive:
+            request.started = 0.0
+        if alive:
+            self.waiting.put_back(alive)
+
+    def _retry_after(self) -> float:
+        return min(30.0, self.waiting.rows / self._drain_rate) if self._drain_rate else 1.0
+
+    def _check_quarantine(self, request: InferRequest, now: float) -> None:
+        since = self._quarantine.get(_fingerprint(request))
+        if since is not None and now - since < _QUARANTINE_SECONDS:
+            raise ReplicaLost(
+                f"this input has killed two replicas of {self.name}; it is refused for {_QUARANTINE_SECONDS - (now - since):.0f} s more", None
+            )
+
+    def _quarantine_input(self, request: InferRequest, now: float) -> None:
+        self._quarantine[_fingerprint(request)] = now
+        while len(self._quarantine) > _QUARANTINE:
+            self._quarantine.popitem(last=False)
+
+
+class _Cut:
+    """One output of a batch, to be cut into the rows of its requests."""
+
+    __slots__ = ("_data", "_offsets", "_output", "_tail")
+
+    def __init__(self, output: OutputTensor, starts: list[int]) -> None:
+        from headgate.tensors import row_offsets
+
+        self._output = output
+        self._tail = tuple(output.shape[1:])
+        self._data = memoryview(output.data)
+        self._offsets = row_offsets(output.dtype, output.data, output.shape, starts)
+
+    def piece(self, at: int, rows: int) -> OutputTensor:
+        output = self._output
+        return OutputTensor(output.name, output.dtype, (rows, *self._tail), self._data[self._offsets[at] : self._offsets[at + 1]])
+
+
+def _too_late(request: InferRequest, now: float, what: str) -> DeadlineExceeded:
+    return DeadlineExceeded(f"Request timeout expired after {now - request.arrived:.3f} s: {what}")
+
+
+def _fingerprint(request: InferRequest) -> bytes:
+    digest = hashlib.blake2b(digest_size=16)
+    for data in request.data:
+        if data is not None:
+            digest.update(data)
+    return digest.digest()

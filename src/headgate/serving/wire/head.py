@@ -1,0 +1,155 @@
+"""The head of an HTTP/1.1 request: parsed strictly by llhttp, once for each distinct block of bytes.
+
+Clients send the same header bytes again and again on a connection (and across connections), so a parsed head, its route resolved,
+is kept by its bytes. Everything about a request that does not lie in its body is worked out here, once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+from urllib.parse import unquote
+
+import httptools
+
+from headgate.errors import HeadgateError, InvalidRequest, PayloadTooLarge, Unsupported
+
+if TYPE_CHECKING:
+    from headgate.serving.endpoints import Endpoint
+
+CHUNKED = -1
+
+
+class Head:
+    """One parsed head. ``error`` set means: read the body, answer that, compute nothing."""
+
+    __slots__ = (
+        "accept_encoding", "close_after", "content_encoding", "endpoint", "error", "expects_continue", "fatal", "headers", "keep_alive",
+        "length", "limit", "method", "params", "path", "query", "request_id", "timeout", "timing",
+    )  # fmt: skip
+
+    def __init__(self) -> None:
+        self.method = ""
+        self.path = ""
+        self.query = ""
+        self.headers: dict[str, str] = {}
+        self.params: Mapping[str, str] = {}
+        self.length = 0
+        """Bytes of the body; `CHUNKED` if only its end tells."""
+        self.limit = 0
+        self.keep_alive = True
+        self.expects_continue = False
+        self.content_encoding = ""
+        self.accept_encoding = ""
+        self.request_id: bytes | None = None
+        self.timeout: float | None = None
+        self.timing = False
+        self.endpoint: Endpoint | None = None
+        self.error: HeadgateError | None = None
+        self.fatal = False
+        """The framing cannot be trusted: answer and close."""
+
+
+class _Collector:
+    """What llhttp calls back."""
+
+    def __init__(self) -> None:
+        self.url = b""
+        self.headers: list[tuple[bytes, bytes]] = []
+        self.complete = False
+
+    def on_url(self, url: bytes) -> None:
+        self.url += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self.headers.append((name, value))
+
+    def on_headers_complete(self) -> None:
+        self.complete = True
+
+
+def parse_head(raw: bytes, *, json_bytes: int, binary_bytes: int) -> Head:
+    """Parse a head that ends in an empty line. Never raises: what is wrong stands in ``error``."""
+    head = Head()
+    collector = _Collector()
+    parser = httptools.HttpRequestParser(collector)
+    try:
+        parser.feed_data(raw)
+        if not collector.complete:
+            raise InvalidRequest("the head of the request is malformed: it does not end where its empty line is")
+        head.method = parser.get_method().decode("ascii")
+        head.keep_alive = parser.should_keep_alive()
+        _fill(head, collector, parser.get_http_version())
+        _measure(head, json_bytes, binary_bytes)
+    except httptools.HttpParserUpgrade:
+        head.error, head.fatal = Unsupported("this port speaks HTTP/1.1; it upgrades to nothing"), True
+    except httptools.HttpParserError as error:
+        head.error, head.fatal = InvalidRequest(f"the head of the request is malformed: {error}"), True
+    except InvalidRequest as error:
+        head.error, head.fatal = error, True
+    return head
+
+
+def _fill(head: Head, collector: _Collector, version: str) -> None:
+    path, _, query = collector.url.partition(b"?")
+    try:
+        head.path = path.decode("ascii")
+        head.query = query.decode("ascii")
+        for name, value in collector.headers:
+            key = name.decode("ascii").lower()
+            text = value.decode("latin-1")
+            head.headers[key] = f"{head.headers[key]}, {text}" if key in head.headers else text
+    except UnicodeDecodeError:
+        raise InvalidRequest("the path and the header names must be ASCII; percent-encode the path") from None
+    if not path.startswith(b"/"):
+        raise InvalidRequest("the request target must be a path such as /v2/models/NAME/infer")
+    if version == "1.1" and "host" not in head.headers:
+        raise InvalidRequest("the Host header is missing")
+    hosts = [value for name, value in collector.headers if name.lower() == b"host"]
+    if len(hosts) > 1:
+        raise InvalidRequest("there is more than one Host header")
+
+
+def _measure(head: Head, json_bytes: int, binary_bytes: int) -> None:
+    headers = head.headers
+    head.content_encoding = headers.get("content-encoding", "").strip().lower()
+    head.accept_encoding = headers.get("accept-encoding", "")
+    head.expects_continue = headers.get("expect", "").lower() == "100-continue"
+    head.timing = headers.get("x-headgate-timing", "") not in ("", "0", "false")
+    head.limit = binary_bytes if "inference-header-content-length" in headers or "octet-stream" in headers.get("content-type", "") else json_bytes
+    if "transfer-encoding" in headers:
+        if headers["transfer-encoding"].strip().lower() != "chunked":
+            raise InvalidRequest("transfer-encoding: only 'chunked' is understood")
+        head.length = CHUNKED
+    elif "content-length" in headers:
+        head.length = int(headers["content-length"].split(",")[0])
+    if head.length > head.limit:
+        head.error, head.fatal = too_large(head.length, head.limit, json_bytes), True
+    _read_wishes(head)
+
+
+def _read_wishes(head: Head) -> None:
+    """Headers of our own. A mistake in one is the request's error, not the connection's."""
+    request_id = head.headers.get("x-request-id")
+    if request_id is not None:
+        if len(request_id) <= 200 and request_id.isascii() and request_id.isprintable() and request_id:
+            head.request_id = request_id.encode("ascii")
+        else:
+            head.error = InvalidRequest("x-request-id: expected 1 to 200 printable ASCII characters")
+    timeout = head.headers.get("x-headgate-timeout-ms")
+    if timeout is not None:
+        if timeout.isascii() and timeout.isdecimal() and 0 < int(timeout[:10]) and len(timeout) <= 10:
+            head.timeout = int(timeout) / 1000
+        else:
+            head.error = InvalidRequest(f"x-headgate-timeout-ms: expected milliseconds as an integer above 0, got {timeout[:50]!r}")
+
+
+def too_large(size: int, limit: int, json_bytes: int) -> PayloadTooLarge:
+    """The error for a body over its limit."""
+    hint = "; send tensors in binary form, whose limit is higher" if limit == json_bytes else ""
+    return PayloadTooLarge(f"the body has {size} bytes and exceeds the maximum allowed, {limit}{hint}. The server's owner can raise the limit")
+
+
+def split_path(path: str) -> list[str]:
+    """Return the segments of ``path``, percent-decoded one by one, so that an encoded slash splits nothing."""
+    return [unquote(segment, errors="strict") if "%" in segment else segment for segment in path.split("/")[1:]]

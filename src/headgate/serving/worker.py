@@ -1,0 +1,94 @@
+"""The worker: a loaded model, and one batch after the other through it.
+
+Replica side: standard library, NumPy and the runtimes. It knows no socket.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from headgate import plugins
+from headgate.errors import InvalidRequest, ModelFailed
+from headgate.runtimes.base import Arrays, InvalidInput, Runtime
+from headgate.serving.link import Message, Packed
+from headgate.tensors import BY_CODE, DTYPES, DType, elements, from_numpy, to_numpy
+
+
+class Worker:
+    """The model of one package."""
+
+    def __init__(self, package: Path, *, device: str, threads: int) -> None:
+        manifest: dict[str, Any] = json.loads((package / "manifest.json").read_bytes())
+        self._package = package
+        self._entry: str = manifest["entry"]
+        self._device = device
+        self._threads = threads
+        signature: dict[str, Any] = manifest["signature"]
+        self._inputs: Sequence[Mapping[str, Any]] = signature["inputs"]
+        self._outputs = [(spec["name"], DTYPES[spec["dtype"]], tuple(spec["shape"])) for spec in signature["outputs"]]
+        self._batched: bool = signature.get("batched", False)
+        self._names: list[str] = [spec["name"] for spec in self._inputs]
+        self._runtime: Runtime = plugins.load("headgate.runtimes", manifest["runtime"])()
+
+    def load(self) -> None:
+        """Load the model and run it once on made-up input, so that the first request finds it warm. Whatever it raises is why not."""
+        path, _, attribute = self._entry.partition(":")
+        self._runtime.load(self._package / "files" / path, attribute=attribute, device=self._device, threads=self._threads)
+        self._warm_up()
+
+    def run(self, message: Message) -> tuple[list[Packed], int]:
+        """Run one batch.
+
+        Returns the outputs, and the nanoseconds the model took. Raises `InvalidRequest` if the model blames the input and
+        `ModelFailed` for everything else it raises, or if what it returns is not what the signature promises.
+        """
+        inputs: Arrays = {}
+        for index, dtype, shape, data in message.tensors:
+            inputs[self._names[index]] = to_numpy(BY_CODE[dtype], shape, data)
+        parameters = json.loads(message.extra) if message.extra else {}
+        started = time.perf_counter_ns()
+        try:
+            outputs = self._runtime.predict(inputs, parameters)
+        except InvalidInput as error:
+            raise InvalidRequest(str(error)) from error
+        except Exception as error:
+            raise ModelFailed(f"the model raised {type(error).__name__}: {error}") from error
+        taken = time.perf_counter_ns() - started
+        rows = message.rows if self._batched else None
+        return [self._pack(index, name, dtype, shape, outputs, rows) for index, (name, dtype, shape) in enumerate(self._outputs)], taken
+
+    def unload(self) -> None:
+        """Let go of the model."""
+        self._runtime.unload()
+
+    def _pack(self, index: int, name: str, dtype: DType, shape: tuple[int, ...], outputs: Arrays, rows: int | None) -> Packed:
+        array = outputs.get(name)
+        if array is None:
+            raise ModelFailed(f"the model returned no output {name!r}, which its signature promises; it returned {sorted(outputs)}")
+        if array.ndim != len(shape) or (rows is not None and array.shape[0] != rows):
+            expected = ["rows" if rows is None else rows, *shape[1:]] if rows is not None else list(shape)
+            raise ModelFailed(f"output {name!r} has shape {list(array.shape)}, its signature promises {expected}")
+        data = from_numpy(dtype, array)
+        return Packed(index, dtype.code, array.shape, (data,), len(data))
+
+    def _warm_up(self) -> None:
+        """One batch of ones. A model may refuse such input (it has its reasons), so only a crash or a hang counts here."""
+        import numpy as np
+
+        inputs: Arrays = {}
+        for spec in self._inputs:
+            if spec.get("optional"):
+                continue
+            dtype, shape = DTYPES[spec["dtype"]], [1 if size < 0 else size for size in spec["shape"]]
+            if dtype.size:
+                inputs[spec["name"]] = np.ones(shape, dtype="float32" if dtype.name == "BF16" else dtype.numpy)
+            else:
+                inputs[spec["name"]] = np.array([b"a"] * elements(shape), dtype=object).reshape(shape)
+        try:
+            self._runtime.predict(inputs, {})
+        except Exception as error:
+            print(f"warm-up on made-up input failed, which may be right: {type(error).__name__}: {error}", flush=True)
