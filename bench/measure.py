@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import random
 import sys
+import time
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -21,7 +22,10 @@ from bench.workloads import Workload
 
 @dataclass(frozen=True)
 class Sample:
-    """One window of load. Milliseconds; CPU is of the whole tree for one request; memory is in bytes, summed over the tree."""
+    """One window of load. Milliseconds; CPU is of the whole tree for one request; memory is in bytes, summed over the tree.
+
+    `loop` is how long a fixed piece of work took right before: how fast the machine was at that moment.
+    """
 
     rate: float
     p50: float
@@ -31,6 +35,7 @@ class Sample:
     pss: int
     requests: int
     errors: int
+    loop: float
 
 
 @dataclass
@@ -51,8 +56,18 @@ def say(text: str) -> None:
     print(f"bench: {text}", file=sys.stderr, flush=True)
 
 
+def fixed_work() -> float:
+    """CPU milliseconds of a loop that is always the same; a neighbour on the processor makes it slower."""
+    began = time.process_time()
+    total = 0
+    for number in range(500_000):
+        total += number & 7
+    return (time.process_time() - began) * 1e3
+
+
 def window(server: Server, connections: int, seconds: int) -> Sample:
     """Load for one window, with CPU read right before and right after."""
+    loop = fixed_work()
     before = processes.snapshot(server.pids())
     result = drive(server.url, server.body, server.request.headers, connections, seconds)
     pids = server.pids()
@@ -62,7 +77,7 @@ def window(server: Server, connections: int, seconds: int) -> Sample:
     # A window without an answer is not a fast server.
     errors = result.errors or int(result.requests == 0)
     rss, pss = sum(each[0] for each in memory), sum(each[1] for each in memory)
-    return Sample(result.rate, result.p50, result.p99, cpu, rss, pss, result.requests, errors)
+    return Sample(result.rate, result.p50, result.p99, cpu, rss, pss, result.requests, errors, loop)
 
 
 def groups(workloads: Iterable[Workload]) -> dict[tuple[str, str], list[Workload]]:

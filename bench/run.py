@@ -135,9 +135,16 @@ def main(argv: list[str] | None = None) -> int:
     peers = [peer for name, peer in found().items() if name in options.names]
     meta = {"date": time.strftime("%Y-%m-%d %H:%M"), "machine": machine()}
     meta["windows"] = f"{options.repeats} of {options.seconds} s each, interleaved; medians"
-    build()
-    results = run(options, peers, workloads)
+    try:
+        build()
+        results = run(options, peers, workloads)
+    except KeyboardInterrupt:
+        say("interrupted; the servers have been ended")
+        return 130
     meta["versions"] = versions(peers)
+    loops = [sample.loop for row in results.rows for sample in row.samples]
+    if loops:
+        meta["a fixed loop before each window, CPU ms"] = report.spread(loops, 1)
     text = report.render(results, workloads, peers, meta)
     print(text)
     if options.markdown:

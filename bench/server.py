@@ -112,7 +112,7 @@ class Server:
             if self.process.poll() is not None or time.monotonic() > deadline:
                 ended = self.process.returncode
                 reason = f"not ready after {START_LIMIT:.0f} s" if ended is None else f"ended with {ended}"
-                raise NotServing(f"{reason}: {' '.join(self.log.read_text(errors='replace').split())[-300:]}")
+                raise NotServing(f"{reason}: {' '.join(self.log.read_text(errors='replace').split())[-200:]}")
             time.sleep(0.05)
 
     def pause(self) -> None:

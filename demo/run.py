@@ -106,7 +106,7 @@ class Demo:
         _, status = self.call("GET", f"/deployments/{name}", control=True)
         for revision in status.get("revisions", []):
             for replica in revision["replicas"]:
-                if replica["state"] == "running" and replica["pid"]:
+                if replica["state"] in ("running", "ready") and replica["pid"]:
                     return int(replica["pid"]), int(replica["restarts"])
         return 0, 0
 
@@ -225,9 +225,9 @@ def show_traffic(demo: Demo, row: object) -> None:
     begun = time.monotonic()
     with traffic(demo, "tumour_fast", row) as counts:
         while (elapsed := time.monotonic() - begun) < TRAFFIC_SECONDS:
-            print(f"\r      {elapsed:3.0f} s  {sum(total(counts).values()):7,} requests", end="", flush=True)
+            if sys.stdout.isatty():
+                print(f"\r      {elapsed:3.0f} s  {sum(total(counts).values()):7,} requests", end="\r", flush=True)
             time.sleep(0.25)
-    print("\r" + " " * 40, end="\r")
     seconds = time.monotonic() - begun
     answered = total(counts)
     say(f"{CLIENTS} clients in Python, one row a request: {sum(answered.values()) / seconds:,.0f} requests/s; statuses {answered}")

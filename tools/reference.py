@@ -52,7 +52,8 @@ def commands() -> Iterator[str]:
 def _arguments(parser: argparse.ArgumentParser) -> Iterator[str]:
     # RawDescriptionHelpFormatter would wrap the usage to the width of somebody's terminal.
     parser.formatter_class = lambda prog: argparse.HelpFormatter(prog, width=100)
-    yield f"```\n{parser.format_usage().removeprefix('usage: ').rstrip()}\n```\n"
+    usage = parser.format_usage().rstrip().replace("\n" + " " * len("usage: "), "\n").removeprefix("usage: ")
+    yield f"```\n{usage}\n```\n"
     rows = [_argument(action) for action in parser._actions if action.dest != "help" and action.help != argparse.SUPPRESS]
     if rows:
         yield "| argument | |\n|---|---|"
@@ -67,7 +68,7 @@ def _argument(action: argparse.Action) -> str:
         if action.nargs == 0
         else action.metavar or ("|".join(map(str, action.choices)) if action.choices else action.dest.upper())
     )
-    shown = f"{names} {_cell(value)}".rstrip() if names else f"`{value}`"
+    shown = f"{names} {_cell(value)}".rstrip() if names else f"`{_cell(value)}`"
     return f"| {shown} | {_cell(action.help or '')} |"
 
 

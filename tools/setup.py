@@ -49,6 +49,9 @@ def uv_variables(python=sys.executable):
     if "UV_INDEX" in found and "UV_INDEX_STRATEGY" not in os.environ:
         # pip takes the best version of all its indexes; uv would stop at the first index that knows the name.
         found["UV_INDEX_STRATEGY"] = "unsafe-best-match"
+    if "SSL_CERT_FILE" not in {**os.environ, **found}:
+        # Debian's pip trusts what the machine trusts; uv would trust only the authorities it was built with.
+        found["UV_SYSTEM_CERTS"] = "true"
     return found
 
 
@@ -113,13 +116,14 @@ def install_apt(packages):
         raise SystemExit(fail("this needs root, or sudo, once: apt-get install {}".format(" ".join(packages))))
     step("installing Debian packages: {}".format(" ".join(packages)))
     settings = ["env", "DEBIAN_FRONTEND=noninteractive"]
-    run([*sudo, *settings, "apt-get", "update", "-qq"])
-    run([*sudo, *settings, "apt-get", "install", "-y", "-qq", "--no-install-recommends", *packages])
+    run([*sudo, *settings, "apt-get", "update", "-qq"], quiet=True)
+    run([*sudo, *settings, "apt-get", "install", "-y", "-qq", "--no-install-recommends", *packages], quiet=True)
 
 
 def make_venv():
     """Make `.venv` with uv in it, unless it is there; python3-venv is installed where Debian has left it out."""
-    if not (PYTHON.exists() and subprocess.run([str(PYTHON), "-c", ""], check=False).returncode == 0):
+    # One that was interrupted half-way has a Python and no pip: it is made again.
+    if not (PYTHON.exists() and subprocess.run([str(PYTHON), "-c", "import pip"], check=False).returncode == 0):
         if subprocess.run([sys.executable, "-c", "import ensurepip, venv"], capture_output=True, check=False).returncode:
             install_apt(["python{}.{}-venv".format(*sys.version_info)])
         step("making .venv with Python {}".format(".".join(map(str, sys.version_info[:3]))))
@@ -128,10 +132,14 @@ def make_venv():
         run([str(PYTHON), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "uv"])
 
 
-def run(command, **options):
-    """Run ``command``; end with its exit status and its text if it fails."""
+def run(command, quiet=False, **options):
+    """Run ``command``; end with its text if it fails. A quiet one's output is shown only then."""
+    if quiet:
+        options.update(stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     result = subprocess.run(command, check=False, **options)
     if result.returncode:
+        if quiet:
+            sys.stderr.write(result.stdout.decode(errors="replace"))
         raise SystemExit(fail("this failed with exit code {}: {}".format(result.returncode, " ".join(map(str, command)))))
 
 

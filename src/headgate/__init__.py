@@ -12,10 +12,8 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from headgate.assembly import serve as serve
-    from headgate.client import AsyncClient as AsyncClient
-    from headgate.client import Client as Client
-    from headgate.errors import HeadgateError as HeadgateError
-    from headgate.errors import InvalidRequest as InvalidRequest
+    from headgate.client import AsyncClient as AsyncClient, Client as Client
+    from headgate.errors import HeadgateError as HeadgateError, InvalidRequest as InvalidRequest
 
 _HOMES = {
     "AsyncClient": "headgate.client",
@@ -24,7 +22,7 @@ _HOMES = {
     "InvalidRequest": "headgate.errors",
     "serve": "headgate.assembly",
 }
-__all__ = ["AsyncClient", "Client", "HeadgateError", "InvalidRequest", "__version__", "serve"]  # noqa: F822  (lazy, below)
+__all__ = ["AsyncClient", "Client", "HeadgateError", "InvalidRequest", "__version__", "serve"]
 
 
 def __getattr__(name: str) -> Any:

@@ -33,29 +33,28 @@ class SystemClock:
 class EventIds:
     """UUIDv7 strings (RFC 9562, section 5.7) that sort by the order they were drawn in.
 
-    The 48-bit millisecond stamp and a random node part are formatted once per millisecond; within it a counter fills ``rand_a``
-    and the low bits, so that an id costs one string format and no system call.
+    The millisecond stamp and the random tail are formatted seldom: ``rand_a`` counts within a millisecond, and where its 4,096
+    values do not suffice the stamp runs ahead of the clock, as section 6.2 allows. An id costs one short format.
     """
 
-    __slots__ = ("_clock", "_count", "_millisecond", "_prefix", "_suffix")
+    __slots__ = ("_clock", "_count", "_millisecond", "_prefix", "_tail")
 
     def __init__(self, clock: Clock, node: bytes | None = None) -> None:
+        digits = (node or os.urandom(8)).hex()
+        self._tail = f"-{0x8000 | int(digits[:4], 16) & 0x3FFF:04x}-{digits[4:16]}"
         self._clock = clock
-        self._suffix = (node or os.urandom(5)).hex()
         self._millisecond = -1
-        self._count = 0
+        self._count = 0x1000
         self._prefix = ""
 
     def next(self) -> str:
-        """Return a new id, e.g. ``'01938a3c-7f21-7000-8000-9a3b5c7d9e1f'``."""
+        """Return a new id, e.g. ``'01938a3c-7f21-7000-8a31-9a3b5c7d9e1f'``."""
         millisecond = int(self._clock.wall() * 1000)
-        if millisecond > self._millisecond:
-            self._millisecond = millisecond
+        if millisecond > self._millisecond or self._count > 0xFFF:
+            self._millisecond = millisecond = max(millisecond, self._millisecond + 1)
             self._count = 0
             stamp = f"{millisecond:012x}"
             self._prefix = f"{stamp[:8]}-{stamp[8:]}-7"
         count = self._count
         self._count = count + 1
-        # 12 bits of count in rand_a, 14 more after the variant bits, 8 before the node: 2**34 ids a millisecond.
-        low, middle, high = count & 0xFF, (count >> 8) & 0x3FFF, (count >> 22) & 0xFFF
-        return f"{self._prefix}{high:03x}-{0x8000 | middle:04x}-{low:02x}{self._suffix}"
+        return f"{self._prefix}{count:03x}{self._tail}"

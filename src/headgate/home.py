@@ -29,16 +29,55 @@ class Home:
             raise PermissionError(f"{self.sockets} belongs to somebody else; remove it or use a shorter --home")
         return self
 
-    database = property(lambda self: self.path / "headgate.db")
-    lock = property(lambda self: self.path / "lock")
-    store = property(lambda self: self.path / "store")
-    envs = property(lambda self: self.path / "envs")
-    logs = property(lambda self: self.path / "logs")
-    run = property(lambda self: self.path / "run")
-    server = property(lambda self: self.run / "server.json")
-    desired = property(lambda self: self.run / "desired.json")
-    observed = property(lambda self: self.run / "observed.json")
-    routes = property(lambda self: self.run / "routes.json")
+    @property
+    def database(self) -> Path:
+        """SQLite: registry and desired state."""
+        return self.path / "headgate.db"
+
+    @property
+    def lock(self) -> Path:
+        """Held by whoever works on the home."""
+        return self.path / "lock"
+
+    @property
+    def store(self) -> Path:
+        """Packages, one folder each."""
+        return self.path / "store"
+
+    @property
+    def envs(self) -> Path:
+        """Virtual environments."""
+        return self.path / "envs"
+
+    @property
+    def logs(self) -> Path:
+        """One file per process."""
+        return self.path / "logs"
+
+    @property
+    def run(self) -> Path:
+        """What only lives while a server does."""
+        return self.path / "run"
+
+    @property
+    def server(self) -> Path:
+        """How commands find the server."""
+        return self.run / "server.json"
+
+    @property
+    def desired(self) -> Path:
+        """The processes that should run."""
+        return self.run / "desired.json"
+
+    @property
+    def observed(self) -> Path:
+        """The processes that do."""
+        return self.run / "observed.json"
+
+    @property
+    def routes(self) -> Path:
+        """The last routing table."""
+        return self.run / "routes.json"
 
     @property
     def sockets(self) -> Path:

@@ -45,7 +45,9 @@ def pack_values(dtype: DType, values: Sequence[Any], field: str) -> bytes:
         try:
             return frame_bytes([value.encode() for value in values])
         except UnicodeEncodeError as error:
-            raise InvalidRequest(f"{field}: a string holds a lone surrogate ({error.reason}); send such bytes in binary form") from None
+            raise InvalidRequest(
+                f"{field}: a string holds a lone surrogate ({error.reason}); send such bytes in binary form"
+            ) from None
     if not dtype.typecode:
         return _pack_half(dtype, values, field)
     try:
@@ -85,13 +87,15 @@ def check_types(dtype: DType, values: Sequence[Any], field: str) -> None:
 def unpack_values(dtype: DType, data: Buffer, count: int, field: str) -> list[Any]:
     """Return the elements as Python values, flat. Raises `InvalidRequest` where BYTES are not UTF-8, which JSON cannot carry."""
     if dtype.typecode:
-        values: list[Any] = memoryview(data).cast("B").cast(dtype.typecode).tolist() if count else []
-        return values
+        view = memoryview(data).cast("B")
+        return view.cast(dtype.typecode).tolist() if count else []  # type: ignore[call-overload, no-any-return]  # any typecode
     if dtype.kind == "bytes":
         try:
             return [item.decode() for item in unframe_bytes(data, count)]
         except UnicodeDecodeError:
-            raise InvalidRequest(f"{field}: holds bytes that are not UTF-8, which JSON cannot carry; ask for it in binary form") from None
+            raise InvalidRequest(
+                f"{field}: holds bytes that are not UTF-8, which JSON cannot carry; ask for it in binary form"
+            ) from None
     from headgate.tensors import to_numpy
 
     return list(to_numpy(dtype, (count,), data).astype("float64").tolist())

@@ -43,7 +43,9 @@ def load(shelf: str, name: str) -> Any:
     found = [
         value
         for value in vars(module).values()
-        if isinstance(value, type) and issubclass(value, contract) and value.__module__ == module.__name__
+        if isinstance(value, type)
+        and issubclass(value, contract)
+        and value.__module__ == module.__name__
         and not value.__name__.startswith("_")
     ]
     if len(found) != 1:

@@ -127,7 +127,9 @@ def parse_reference(text: str) -> tuple[str, int | str | None]:
     """Split ``model``, ``model@3`` or ``model@alias`` into its name and its version, alias or None. Raises `SpecError`."""
     name, at, selector = text.partition("@")
     if not NAME.fullmatch(name) or (at and not NAME.fullmatch(selector)):
-        raise SpecError(f"model: expected 'model', 'model@3' or 'model@alias' of letters, digits, '.', '_' and '-', got {text[:200]!r}")
+        raise SpecError(
+            f"model: expected 'model', 'model@3' or 'model@alias' of letters, digits, '.', '_' and '-', got {text[:200]!r}"
+        )
     if not at:
         return name, None
     return name, int(selector) if selector.isdecimal() else selector
@@ -187,6 +189,8 @@ def _check_values(spec: DeploymentSpec) -> None:
     if spec.scale.max_replicas != spec.scale.min_replicas:
         raise SpecError("scale.max_replicas: there is no autoscaler yet; set it equal to scale.min_replicas")
     if spec.v1 not in (None, "tfserving", "kserve", "truss"):
-        raise SpecError(f"v1: expected tfserving, kserve or truss, got {spec.v1!r}{did_you_mean(str(spec.v1), ['tfserving', 'kserve', 'truss'])}")
+        raise SpecError(
+            f"v1: expected tfserving, kserve or truss, got {spec.v1!r}{did_you_mean(str(spec.v1), ['tfserving', 'kserve', 'truss'])}"
+        )
     if not re.fullmatch(r"cpu|cuda:\d+", spec.resources.device):
         raise SpecError(f"resources.device: expected 'cpu' or 'cuda:N', got {spec.resources.device!r}")

@@ -161,7 +161,7 @@ def from_numpy(dtype: DType, array: np.ndarray[Any, Any]) -> Buffer:
         rounded = ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
         array = np.where(np.isnan(array), np.uint16(0x7FC0), rounded)
     contiguous = np.ascontiguousarray(array, dtype=dtype.numpy)
-    return memoryview(contiguous).cast("B") if contiguous.size else b""
+    return contiguous.data.cast("B") if contiguous.size else b""
 
 
 def _as_bytes(item: object) -> bytes:

@@ -105,7 +105,9 @@ def test_the_command_line_imports_assembly_lazily() -> None:
     """Assembly pulls in every room, and the supervisor is what ``serve`` becomes; ``headgate --help`` needs neither."""
     for module in modules():
         if room(module) == "cli":
-            assert not [found for found, target in own_imports(module) if within(target, ("assembly", "supervisor")) and not found.lazy], module
+            assert not [
+                found for found, target in own_imports(module) if within(target, ("assembly", "supervisor")) and not found.lazy
+            ], module
 
 
 def test_nobody_imports_the_windows_or_the_root() -> None:

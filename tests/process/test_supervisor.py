@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -181,9 +182,14 @@ class Stage:
         found: dict[str, Any] = self.observed().get("processes", {}).get(name, {})
         return found
 
+    def when(self, name: str, condition: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+        """Wait until what is observed of a process meets a condition, and return it."""
+        found: list[dict[str, Any]] = until(lambda: [entry for entry in [self.entry(name)] if entry and condition(entry)])
+        return found[0]
+
     def running(self, name: str, other_than: int | None = None) -> int:
         """Wait until a process runs, a new one where asked, and return its pid."""
-        entry = until(lambda: (e := self.entry(name)).get("state") == "running" and e["pid"] != other_than and e)
+        entry = self.when(name, lambda e: e["state"] == "running" and e["pid"] != other_than)
         return int(entry["pid"])
 
     def up(self, name: str, times: int = 1) -> None:
@@ -274,7 +280,7 @@ def test_a_killed_gateway_is_started_again_on_its_port(stage: Stage) -> None:
     first = stage.ask()["pid"]
     os.kill(first, signal.SIGKILL)
     assert stage.ask()["pid"] != first
-    entry = until(lambda: (e := stage.entry("gateway-0")).get("restarts") == 1 and e)
+    entry = stage.when("gateway-0", lambda e: e["restarts"] == 1)
     assert entry["exit"] == "killed by SIGKILL"
     assert f"gateway-0 ended (killed by SIGKILL); started again in 0.1 s; log: {stage.home.log('gateway-0')}" in stage.terminal()
     assert stage.end(server) == 0
@@ -285,10 +291,10 @@ def test_a_crash_loop_slows_down_and_shows_its_last_words(stage: Stage) -> None:
     server = stage.serve()
     times = stage.home.path / "times"
     stage.want({"bad-1.1": ["/bin/sh", "-c", f"cut -d' ' -f1 /proc/uptime >> {times}; echo no weights >&2; exit 3"]})
-    entry = until(lambda: (e := stage.entry("bad-1.1")).get("restarts", 0) >= 3 and e["state"] == "backoff" and e)
+    entry = stage.when("bad-1.1", lambda e: e["restarts"] >= 3 and e["state"] == "backoff")
     assert (entry["exit"], entry["tail"], entry["pid"]) == ("exit code 3", "no weights", None)
     at = [float(line) for line in times.read_text().split()]
-    for gap, least in zip((b - a for a, b in zip(at, at[1:], strict=False)), (0.1, 0.2, 0.4), strict=False):
+    for gap, least in zip((b - a for a, b in pairwise(at)), (0.1, 0.2, 0.4), strict=False):
         assert gap >= least - 0.02  # uptime counts hundredths
     stage.want({})
     until(lambda: not stage.entry("bad-1.1"))
@@ -300,7 +306,7 @@ def test_a_program_that_is_not_there_is_tried_again(stage: Stage) -> None:
     server = stage.serve()
     python = stage.home.envs / "python"
     stage.want({"new-1.1": [str(python), "1000"]})
-    entry = until(lambda: (e := stage.entry("new-1.1")).get("state") == "backoff" and e)
+    entry = stage.when("new-1.1", lambda e: e["state"] == "backoff")
     assert "No such file" in entry["exit"]
     python.symlink_to("/bin/sleep")
     stage.running("new-1.1")
@@ -361,7 +367,7 @@ def test_replicas_come_back_while_control_is_dead(stage: Stage) -> None:
     server = stage.serve(control="crash")
     stage.want({"a-1.1": stage.stand_in("a")})
     pid = stage.running("a-1.1")
-    until(lambda: stage.entry("control").get("restarts", 0) >= 2)
+    stage.when("control", lambda e: e["restarts"] >= 2)
     os.kill(pid, signal.SIGKILL)
     stage.running("a-1.1", other_than=pid)
     assert stage.entry("control")["exit"] == "exit code 3"
@@ -372,11 +378,11 @@ def test_orphans_are_reaped_where_we_are_process_one(stage: Stage) -> None:
     """A process that left its session and ended does not stay as a zombie of the supervisor."""
     server = stage.serve(init=True)
     orphan = stage.home.path / "orphan"
-    stage.want({"a-1.1": ["/bin/sh", "-c", f"(setsid sh -c 'echo $$ > {orphan}; exec sleep 0.3' &) ; exec sleep 1000"]})
+    stage.want({"a-1.1": ["/bin/sh", "-c", f"(setsid sh -c 'echo $$ > {orphan}; exec sleep 0.5' &) ; exec sleep 1000"]})
     pid = int(until(lambda: orphan.exists() and orphan.read_text()))
-    seen = until(lambda: processes.stat(pid))
+    seen = processes.stat(pid)
+    assert seen is not None and seen.session == pid
     until(lambda: (now := processes.stat(pid)) is None or now.parent == server.pid)
-    assert seen.session == pid
     until(lambda: processes.stat(pid) is None)
     assert stage.end(server) == 0
 
@@ -385,12 +391,13 @@ def test_a_drain_ends_the_gateway_first(stage: Stage) -> None:
     """Replicas and control are there until the gateway has finished; a replica that falls meanwhile is not started again."""
     server = stage.serve(gateway="slow")
     stage.want({"a-1.1": stage.stand_in("a"), "b-1.1": stage.stand_in("b")})
-    stage.up("a"), stage.up("b")
+    stage.up("a")
+    stage.up("b")
     pid = stage.running("b-1.1")
     server.send_signal(signal.SIGINT)
-    stage_term = until(lambda: stage.count("gateway term"))
+    until(lambda: stage.count("gateway term"))
     os.kill(pid, signal.SIGKILL)
-    assert stage_term and stage.end(server, 0) == 0
+    assert stage.end(server, 0) == 0
     ends = [note for note in stage.notes() if not note.endswith("up")]
     assert ends[:2] == ["gateway term", "gateway end"]
     assert sorted(ends[2:]) == ["a term", "control term"]
@@ -437,7 +444,8 @@ def test_the_next_server_takes_over_from_a_killed_one(stage: Stage) -> None:
     server = stage.serve()
     stage.want({"a-1.1": stage.stand_in("a"), "old-1.1": stage.stand_in("old")})
     replica, gateway, control = stage.running("a-1.1"), stage.running("gateway-0"), stage.running("control")
-    stage.up("a"), stage.up("old")
+    stage.up("a")
+    stage.up("old")
     old = stage.running("old-1.1")
     server.kill()
     server.wait()
@@ -522,5 +530,5 @@ def test_a_busy_port_is_said_before_anything_starts(stage: Stage, option: str) -
 def test_other_machines_are_refused_before_anything_starts(stage: Stage) -> None:
     """Listening beyond loopback with neither keys and TLS nor the user's word raises SpecError; no home is made."""
     with pytest.raises(SpecError, match="--insecure"):
-        run(ServeOptions(**stage.options(host="0.0.0.0")))  # noqa: S104
+        run(ServeOptions(**stage.options(host="0.0.0.0")))
     assert not stage.home.path.exists()

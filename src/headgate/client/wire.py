@@ -61,15 +61,18 @@ class Metadata(NamedTuple):
 
 
 def read_metadata(response: Response) -> Metadata:
-    """Parse the answer to ``GET /v2/models/{name}``."""
-    fields = _json(response.body)
-    return Metadata(
-        name=fields["name"],
-        versions=tuple(fields.get("versions", ())),
-        platform=fields.get("platform", ""),
-        inputs=_fields(fields["inputs"]),
-        outputs=_fields(fields["outputs"]),
-    )
+    """Parse the answer to ``GET /v2/models/{name}``. Raises `HeadgateError` if it is none."""
+    try:
+        fields = json.loads(response.body)
+        return Metadata(
+            name=fields["name"],
+            versions=tuple(fields.get("versions", ())),
+            platform=fields.get("platform", ""),
+            inputs=_fields(fields["inputs"]),
+            outputs=_fields(fields["outputs"]),
+        )
+    except (ValueError, TypeError, LookupError, AttributeError) as error:
+        raise HeadgateError(f"the answer is no metadata ({error}); is the client's URL that of an inference port?") from error
 
 
 def _fields(items: Sequence[Mapping[str, Any]]) -> tuple[Field, ...]:
@@ -95,13 +98,16 @@ def pack(kind: str, arrays: Mapping[str, tuple[str, np.ndarray[Any, Any]]], head
 def unpack(kind: str, head_length: str | None, body: bytes) -> tuple[dict[str, Any], Arrays]:
     """Return the JSON and the arrays of a body: the inverse of `pack`; tensors in the JSON itself are read too.
 
-    BYTES come back as `str` (UTF-8; other bytes are kept by ``surrogateescape``). Raises `HeadgateError` where lengths do not agree.
+    BYTES come back as `str` (UTF-8; other bytes are kept by ``surrogateescape``). Raises `HeadgateError` for what is no such body.
     """
-    length = len(body) if head_length is None else int(head_length)
-    if not 0 <= length <= len(body):
-        raise HeadgateError(f"the answer is broken: {HEAD_LENGTH} says {length} of {len(body)} bytes; report it, with the server's log")
-    head = _json(body[:length])
-    return head, dict(_tensors(head[kind], memoryview(body)[length:]))
+    try:
+        length = len(body) if head_length is None else int(head_length)
+        if not 0 <= length <= len(body):
+            raise ValueError(f"{HEAD_LENGTH} says {length} of {len(body)} bytes")
+        head: dict[str, Any] = json.loads(body[:length])
+        return head, dict(_tensors(head[kind], memoryview(body)[length:]))
+    except (ValueError, TypeError, LookupError, AttributeError) as error:
+        raise HeadgateError(f"the answer is broken ({error}), nothing of it is used; is the client's URL that of an inference port?") from error
 
 
 def _tensors(described: Sequence[Mapping[str, Any]], rest: memoryview) -> Iterator[tuple[str, np.ndarray[Any, Any]]]:
@@ -110,12 +116,12 @@ def _tensors(described: Sequence[Mapping[str, Any]], rest: memoryview) -> Iterat
         if size is None:
             yield item["name"], _from_json(item)
             continue
-        if size > len(rest):
-            raise HeadgateError(f"the answer is broken: output {item['name']!r} has {len(rest)} bytes, {size} were announced")
+        if not 0 <= size <= len(rest):
+            raise ValueError(f"{item['name']!r} has {len(rest)} bytes, {size} were announced")
         yield item["name"], _readable(to_numpy(DTYPES[item["datatype"]], item["shape"], rest[:size]))
         rest = rest[size:]
     if rest:
-        raise HeadgateError(f"the answer is broken: {len(rest)} bytes are left over after its outputs")
+        raise ValueError(f"{len(rest)} bytes are left over")
 
 
 def _from_json(item: Mapping[str, Any]) -> np.ndarray[Any, Any]:
@@ -166,10 +172,3 @@ def _by_status(status: int, message: str) -> HeadgateError:
                 return kind(message)
         level = [below for kind in level for below in kind.__subclasses__()]
     return by_code("invalid_request" if 400 <= status < 500 else "internal", message)
-
-
-def _json(data: bytes) -> Any:
-    try:
-        return json.loads(data)
-    except ValueError:
-        raise HeadgateError("the answer is no JSON, so it is not from Headgate's inference port; check the client's URL") from None

@@ -88,8 +88,8 @@ def _stream(files: dict[str, Path], headers: dict[str, bytes]) -> Iterator[bytes
 def unpack(stream: BinaryIO, folder: Path, limits: Limits | None = None) -> None:
     """Write the files of a tar stream below ``folder``, which must be empty.
 
-    The content is not looked at: `headgate.package.folder.verify` does that. Raises `PackageError` for a path that leaves the package
-    or comes twice, for anything but regular files and folders, for set-user-id bits, and for a stream that ends early;
+    The content is not looked at: `headgate.package.folder.verify` does that. Raises `PackageError` for a path that leaves the
+    package or comes twice, for anything but regular files and folders, for set-user-id bits, and for a stream that ends early;
     `PayloadTooLarge` above ``limits``. Nothing is ever written outside ``folder``; what is in it after an error is of no use.
     """
     limits = limits or Limits()
@@ -129,13 +129,17 @@ def _check_entry(entry: tarfile.TarInfo) -> str:
         kind = _KINDS.get(entry.type, f"an entry of type {entry.type!r}")
         raise PackageError(f"{path[:200]!r} is {kind}; only files and folders are taken (tar --format=ustar). Nothing was stored")
     if entry.mode & 0o7000:
-        raise PackageError(f"{path[:200]!r} has set-user-id, set-group-id or sticky bits ({entry.mode:o}); remove them. Nothing was stored")
+        raise PackageError(
+            f"{path[:200]!r} has set-user-id, set-group-id or sticky bits ({entry.mode:o}); remove them. Nothing was stored"
+        )
     if entry.size < 0 or (entry.type == tarfile.DIRTYPE and entry.size):
         raise PackageError(f"{path[:200]!r} claims {entry.size} bytes; the archive is damaged. Nothing was stored")
     check_paths([path])
     inside = path.startswith(FILES) if entry.type != tarfile.DIRTYPE else f"{path}/".startswith(FILES)
     if not inside and path not in _TOP:
-        raise PackageError(f"{path[:200]!r} does not belong in a package: it holds {', '.join(sorted(_TOP))} and {FILES}. Nothing was stored")
+        raise PackageError(
+            f"{path[:200]!r} does not belong in a package: it holds {', '.join(sorted(_TOP))} and {FILES}. Nothing was stored"
+        )
     return path
 
 

@@ -53,15 +53,23 @@ def verify(folder: Path) -> Manifest:
     """
     manifest = read_manifest(folder)
     if (folder / MANIFEST).read_bytes() != manifest.encode():
-        raise DigestMismatch(f"{MANIFEST}: not in canonical form, so its digest says nothing of it; the package is refused. Push the model again")
+        raise DigestMismatch(
+            f"{MANIFEST}: not in canonical form, so its digest says nothing of it; the package is refused. Push the model again"
+        )
     promised, there = manifest.contents(), regular_files(folder)
     check_paths(there)
     if missing := sorted(promised.keys() - there.keys()):
-        raise DigestMismatch(f"{missing[0]}: in the manifest (sha256 {promised[missing[0]]}), but there is no such file; push the model again")
+        raise DigestMismatch(
+            f"{missing[0]}: in the manifest (sha256 {promised[missing[0]]}), but there is no such file; push the model again"
+        )
     if extra := sorted(there.keys() - promised.keys() - {MANIFEST}):
-        raise DigestMismatch(f"{extra[0]}: not in the manifest (sha256 {hash_file(there[extra[0]])}); the package is refused. Push the model again")
+        raise DigestMismatch(
+            f"{extra[0]}: not in the manifest (sha256 {hash_file(there[extra[0]])}); the package is refused. Push the model again"
+        )
     for path, digest in promised.items():
         found = hash_file(there[path])
         if found != digest:
-            raise DigestMismatch(f"{path}: expected sha256 {digest}, got {found}; it has changed or is damaged. Push the model again")
+            raise DigestMismatch(
+                f"{path}: expected sha256 {digest}, got {found}; it has changed or is damaged. Push the model again"
+            )
     return manifest

@@ -83,7 +83,10 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     def contents(self) -> dict[str, str]:
         """Return the SHA-256 in hex of every file of the package but the manifest, by its path in the package."""
         beside = {REQUIREMENTS: self.requirements, LOCK: self.lock, EXAMPLE: self.example}
-        return {**{FILES + path: digest for path, digest in self.files.items()}, **{path: hex_ for path, hex_ in beside.items() if hex_}}
+        return {
+            **{FILES + path: digest for path, digest in self.files.items()},
+            **{path: hex_ for path, hex_ in beside.items() if hex_},
+        }
 
 
 def decode_manifest(data: bytes) -> Manifest:
@@ -93,14 +96,18 @@ def decode_manifest(data: bytes) -> Manifest:
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise PackageError(f"{MANIFEST}: not a manifest ({error}); the package is refused. Push the model again") from error
     if manifest.format != FORMAT:
-        raise PackageError(f"{MANIFEST}: format {manifest.format}, this Headgate reads {FORMAT}; upgrade it, or push the model with this one")
+        raise PackageError(
+            f"{MANIFEST}: format {manifest.format}, this Headgate reads {FORMAT}; upgrade it, or push the model with this one"
+        )
     check_paths(manifest.files)
     entry = manifest.entry.partition(":")[0]
     if not any(path == entry or path.startswith(f"{entry}/") for path in manifest.files):
         raise PackageError(f"{MANIFEST}: entry {manifest.entry[:200]!r} is not among the files; the package is refused")
     for path, digest in manifest.contents().items():
         if not _HEX.fullmatch(digest):
-            raise PackageError(f"{MANIFEST}: {path}: expected a SHA-256 of 64 hex digits, got {digest[:80]!r}; the package is refused")
+            raise PackageError(
+                f"{MANIFEST}: {path}: expected a SHA-256 of 64 hex digits, got {digest[:80]!r}; the package is refused"
+            )
     return manifest
 
 
@@ -110,9 +117,13 @@ def check_paths(paths: Iterable[str]) -> None:
     for path in paths:
         parts = path.split("/")
         if not path or _UNPRINTABLE.search(path) or any(part in ("", ".", "..") for part in parts):
-            raise PackageError(f"path {path[:200]!r}: expected a relative path of plain names with '/' between; the package is refused")
+            raise PackageError(
+                f"path {path[:200]!r}: expected a relative path of plain names with '/' between; the package is refused"
+            )
         if len(_encoded(path)) > _PATH_BYTES or any(len(_encoded(part)) > _PART_BYTES for part in parts):
-            raise PackageError(f"path {path[:80]!r}...: longer than {_PATH_BYTES} bytes, or {_PART_BYTES} in one name; use a shorter one")
+            raise PackageError(
+                f"path {path[:80]!r}...: longer than {_PATH_BYTES} bytes, or {_PART_BYTES} in one name; use a shorter one"
+            )
         other = seen.setdefault(path.casefold(), path)
         if other is not path:
             raise PackageError(f"paths {other!r} and {path!r} are the same file on some systems; rename one of them")

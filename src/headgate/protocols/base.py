@@ -39,7 +39,20 @@ class InputPlan:
 class Plan:
     """A signature prepared for decoding: lookups by name, and the checks that every protocol shares."""
 
-    __slots__ = ("batched", "by_name", "inputs", "kind", "max_rows", "model", "outputs", "parameters", "required", "signature", "splittable", "uniform")
+    __slots__ = (
+        "batched",
+        "by_name",
+        "inputs",
+        "kind",
+        "max_rows",
+        "model",
+        "outputs",
+        "parameters",
+        "required",
+        "signature",
+        "splittable",
+        "uniform",
+    )
 
     def __init__(self, model: str, signature: Signature, *, max_rows: int, splittable: bool) -> None:
         self.model = model
@@ -192,15 +205,17 @@ class InferResponse(NamedTuple):
     version: str
     outputs: Sequence[OutputTensor]
     """In the order of the signature."""
-    timing: Timing
+    batch: Batch
 
 
-class Timing(NamedTuple):
-    """Where the time of a request went; seconds."""
+class Batch(NamedTuple):
+    """The batch an answer comes from."""
 
-    queue: float
     compute: float
-    batch_rows: int
+    """Seconds the model took for all of it."""
+    rows: int
+    finished: float
+    """Monotonic seconds at which it was back at the gateway."""
 
 
 class Reply(NamedTuple):
@@ -228,20 +243,44 @@ class Route(NamedTuple):
 class Request(Interface):
     """What a protocol sees of an HTTP request."""
 
-    method: str
-    path: str
-    query: str
-    headers: Mapping[str, str]
-    """Lower-case names."""
-    params: Mapping[str, str]
-    """The path's variables."""
+    @property
+    def method(self) -> str:
+        """``POST``."""
+        ...
+
+    @property
+    def path(self) -> str:
+        """As sent, not decoded, without the query."""
+        ...
+
+    @property
+    def query(self) -> str:
+        """What follows the question mark."""
+        ...
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """By lower-case name."""
+        ...
+
+    @property
+    def params(self) -> Mapping[str, str]:
+        """The path's variables, percent-decoded."""
+        ...
 
 
 class DeploymentView(Interface):
     """What a protocol may know of one deployment."""
 
-    name: str
-    ready: bool
+    @property
+    def name(self) -> str:
+        """What clients call it."""
+        ...
+
+    @property
+    def ready(self) -> bool:
+        """Whether any request would be computed now."""
+        ...
 
     def versions(self) -> list[int]:
         """Registry versions that can be asked for by number, ascending."""
@@ -263,8 +302,10 @@ class DeploymentView(Interface):
 class Catalogue(Interface):
     """What a protocol may know of the server."""
 
-    ready: bool
-    live: bool
+    @property
+    def ready(self) -> bool:
+        """Whether everything that should serve would compute a request now."""
+        ...
 
     def deployment(self, name: str) -> DeploymentView:
         """Raises `NotFound`."""

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from headgate.errors import Unsupported
-from headgate.protocols.base import Buffer, Catalogue, InferRequest, InferResponse, Plan, Protocol, Reply, Request, Route
+from headgate.protocols.base import Catalogue, InferRequest, InferResponse, Plan, Protocol, Reply, Request, Route
+from headgate.tensors import Buffer
 
 
 class Prometheus(Protocol):

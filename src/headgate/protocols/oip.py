@@ -113,7 +113,7 @@ class OIP(Protocol):
 
     def __init__(self) -> None:
         self._heads: dict[tuple[str, str], bytes] = {}
-        self._outputs: dict[tuple[str, str], bytes] = {}
+        self._outputs: dict[tuple[object, ...], bytes] = {}
 
     # ---- requests
 
@@ -158,7 +158,9 @@ class OIP(Protocol):
             else:
                 request.data[index], at = _pack_binary(tensor, into, blobs, at, plan)
         if blobs is not None and at != len(blobs):
-            raise InvalidRequest(f"unexpected additional input data for model '{plan.model}': {len(blobs) - at} bytes follow the last input")
+            raise InvalidRequest(
+                f"unexpected additional input data for model '{plan.model}': {len(blobs) - at} bytes follow the last input"
+            )
         request.id = body.id
         if body.parameters or body.outputs is not None:
             self._read_wishes(request, body, plan)
@@ -221,14 +223,15 @@ class OIP(Protocol):
         return head
 
     def _output(self, output: OutputTensor) -> bytes:
-        key = (output.name, output.dtype.name)
+        """The members before the data; the same for most answers, so kept."""
+        key = (output.name, output.dtype.name, *output.shape)
         start = self._outputs.get(key)
         if start is None:
             if len(self._outputs) > 10_000:
                 self._outputs.clear()
-            text = msgspec.json.encode({"name": output.name, "datatype": output.dtype.name})
-            start = self._outputs[key] = text[:-1] + b',"shape":'
-        return start + b"[" + b",".join([b"%d" % size for size in output.shape]) + b"]"
+            text = msgspec.json.encode({"name": output.name, "datatype": output.dtype.name, "shape": list(output.shape)})
+            start = self._outputs[key] = text[:-1]
+        return start
 
     def _json_output(self, output: OutputTensor) -> bytes:
         values = unpack_values(output.dtype, output.data, elements(output.shape), f"output '{output.name}'")
@@ -333,7 +336,9 @@ def _pack_binary(tensor: _Input, plan: InputPlan, blobs: memoryview | None, at: 
         )
     expected = elements(tensor.shape) * plan.item_size
     if plan.item_size and size != expected:
-        raise InvalidRequest(f"input byte size mismatch for input '{plan.name}' for model '{plans.model}'. Expected {expected}, got {size}")
+        raise InvalidRequest(
+            f"input byte size mismatch for input '{plan.name}' for model '{plans.model}'. Expected {expected}, got {size}"
+        )
     data = blobs[at : at + size]
     if len(data) != size:
         raise InvalidRequest(
@@ -440,7 +445,9 @@ def _timeout(value: Any) -> float | None:
 
 def _priority(value: Any) -> int:
     if type(value) is not int or not 0 <= value < 1 << 32:
-        raise InvalidRequest(f"parameter 'priority': expected an integer of 0 (default) or more, 1 being the highest, got {str(value)[:50]!r}")
+        raise InvalidRequest(
+            f"parameter 'priority': expected an integer of 0 (default) or more, 1 being the highest, got {str(value)[:50]!r}"
+        )
     return value
 
 

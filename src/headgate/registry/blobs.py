@@ -73,7 +73,9 @@ class PackageStore:
         """Return the manifest of a package. Raises `NotFound`, or `DigestMismatch` if its bytes are not those of the digest."""
         manifest = read_manifest(self.path(digest))
         if manifest.digest != digest:
-            raise DigestMismatch(f"manifest.json: expected {digest}, got {manifest.digest}; the stored package is damaged. Push the model again")
+            raise DigestMismatch(
+                f"manifest.json: expected {digest}, got {manifest.digest}; the stored package is damaged. Push the model again"
+            )
         return manifest
 
     def verify(self, digest: str) -> Manifest:
@@ -102,7 +104,7 @@ def _seal(folder: Path) -> None:
             os.chmod(Path(path, name), 0o444)
         _sync(Path(path))
         # Group and others get no more than the store's own 0700 lets them.
-        os.chmod(path, 0o555)
+        os.chmod(path, 0o555)  # noqa: S103
 
 
 def _sync(path: Path) -> None:

@@ -123,7 +123,9 @@ def _upgrade(engine: Engine) -> None:
         try:
             command.upgrade(config, "head")
         except CommandError as error:
-            raise Conflict(f"{engine.url.database}: written by a newer Headgate than this one ({error}); upgrade Headgate") from error
+            raise Conflict(
+                f"{engine.url.database}: written by a newer Headgate than this one ({error}); upgrade Headgate"
+            ) from error
 
 
 @contextlib.contextmanager
@@ -147,9 +149,13 @@ def _explained(path: Path) -> Iterator[None]:
         if "locked" in said or "busy" in said:
             raise _busy() from error
         if "full" in said:
-            raise HeadgateError(f"no space left on the disk of {path}; nothing was written. Free some space and try again") from error
+            raise HeadgateError(
+                f"no space left on the disk of {path}; nothing was written. Free some space and try again"
+            ) from error
         raise HeadgateError(f"{path}: SQLite says: {said}; nothing was written") from error
 
 
 def _busy() -> NotReady:
-    return NotReady(f"the database was busy with other writers for {BUSY_SECONDS:g} s; nothing was written. Try again", retry_after=1.0)
+    return NotReady(
+        f"the database was busy with other writers for {BUSY_SECONDS:g} s; nothing was written. Try again", retry_after=1.0
+    )

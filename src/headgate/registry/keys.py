@@ -85,7 +85,13 @@ class Keys:
         number = secrets.token_hex(4)
         text = f"hg_{number}_{secrets.token_urlsafe(32)}"
         row = KeyRow(
-            id=number, name=name, sha256=hash_key(text), prefix=f"hg_{number}", scopes=wanted, created=self._clock.wall(), revoked=None
+            id=number,
+            name=name,
+            sha256=hash_key(text),
+            prefix=f"hg_{number}",
+            scopes=wanted,
+            created=self._clock.wall(),
+            revoked=None,
         )
         with self._database.begin() as session:
             session.add(row)
@@ -103,7 +109,9 @@ class Keys:
             row = session.get(KeyRow, number)
             if row is None:
                 known = session.scalars(select(KeyRow.id)).all()
-                raise NotFound(f"key {number[:40]!r}: there is no such key{did_you_mean(number, known) or '.'} 'headgate key list' shows them")
+                raise NotFound(
+                    f"key {number[:40]!r}: there is no such key{did_you_mean(number, known) or '.'} 'headgate key list' shows them"
+                )
             if row.revoked is None:
                 row.revoked = self._clock.wall()
             return _key(row)

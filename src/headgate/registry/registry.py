@@ -144,14 +144,16 @@ class Registry:
         manifest = self.store.manifest(digest)
         if origin.trusted_by is None and runs_code(manifest, self.store.path(digest)):
             raise UntrustedPickle(
-                f"{manifest.entry}: loading it can run any code that is in the file, and nobody has vouched for it; nothing was registered. "
-                "Push it with --trust-pickle if you trust where it comes from"
+                f"{manifest.entry}: loading it can run any code that is in the file, and nobody has vouched for it; nothing was "
+                "registered. Push it with --trust-pickle if you trust where it comes from"
             )
         with self.database.begin() as session:
             same = VersionRow.digest == digest
             if not origin.relock:
                 same |= VersionRow.source_digest == manifest.source_digest
-            found = session.scalars(select(VersionRow).where(VersionRow.model == name, same).order_by(VersionRow.number.desc())).first()
+            found = session.scalars(
+                select(VersionRow).where(VersionRow.model == name, same).order_by(VersionRow.number.desc())
+            ).first()
             if found is not None:
                 return _version(session, found), False
             return _version(session, self._add(session, name, digest, manifest.source_digest, origin)), True
@@ -202,7 +204,7 @@ class Registry:
             return [_struct(row, aliases) for row in rows]
 
     def version(self, reference: str) -> Version:
-        """Return what ``model`` (its newest version), ``model@3`` or ``model@alias`` refers to. Raises `SpecError` or `NotFound`."""
+        """Return what ``model`` (the newest version), ``model@3`` or ``model@alias`` refers to. Raises `SpecError` or `NotFound`."""
         name, selector = parse_reference(reference)
         with self.database.session() as session:
             _require(session, name)
@@ -305,7 +307,9 @@ def _struct(row: VersionRow, aliases: Iterable[AliasRow]) -> Version:
 
 
 def _models(session: Session, name: str | None = None) -> list[Model]:
-    counted = select(ModelRow.name, ModelRow.created, func.count(VersionRow.number)).join(VersionRow, VersionRow.model == ModelRow.name)
+    counted = select(ModelRow.name, ModelRow.created, func.count(VersionRow.number)).join(
+        VersionRow, VersionRow.model == ModelRow.name
+    )
     pointing = select(AliasRow).order_by(AliasRow.alias)
     if name is not None:
         counted, pointing = counted.where(ModelRow.name == name), pointing.where(AliasRow.model == name)

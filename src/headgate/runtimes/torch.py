@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import os
 import warnings
 import zipfile
@@ -77,13 +78,10 @@ class TorchRuntime(Runtime):
             raise
         except Exception as error:
             raise UnsupportedModel(f"PyTorch cannot load {path.name}: {str(error).strip().partition(chr(10))[0][:300]}") from error
-        self._dtypes: dict[str, Any] = {}
 
     def describe(self, example: Arrays | None) -> Described:
         """Read an exported program; take the inputs of everything else from ``example``. Raises `NeedsExample` without one."""
-        described = self._describe_module(example) if self._program is None else self._describe_program()
-        self._dtypes = {info.name: self._torch.bfloat16 for info in described.inputs if info.dtype == "BF16"}
-        return described
+        return self._describe_module(example) if self._program is None else self._describe_program()
 
     def predict(self, inputs: Arrays, parameters: Mapping[str, object]) -> Arrays:
         """Run the model without gradients."""
@@ -106,6 +104,8 @@ class TorchRuntime(Runtime):
         self._names = [name for name, constant in self._slots if name]
         self._copies = bool(program.graph_signature.user_inputs_to_mutate)
         self._most = self._most_rows()
+        nodes = self._placeholders()
+        self._halves = frozenset(name for name in self._names if nodes[name].dtype == self._torch.bfloat16)
 
     def _load_module(self, path: Path) -> None:
         torch = self._torch
@@ -115,6 +115,8 @@ class TorchRuntime(Runtime):
         self._most = None
         self._script = script
         self._names = [name for name, _ in self._arguments()]
+        self._floats = next((p.dtype for p in self._module.parameters() if p.dtype.is_floating_point), torch.float32)
+        self._halves = frozenset(self._names) if self._floats == torch.bfloat16 else frozenset()
 
     def _unpickled(self, path: Path) -> Any:
         module = self._torch.load(str(path), map_location=self._device, weights_only=False)
@@ -126,8 +128,6 @@ class TorchRuntime(Runtime):
     def _arguments(self) -> Iterator[tuple[str, bool]]:
         """Yield name and whether it may be left out, of each tensor argument of a module."""
         if not self._script:
-            import inspect
-
             for parameter in inspect.signature(self._module.forward).parameters.values():
                 if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
                     yield parameter.name, parameter.default is not parameter.empty
@@ -141,7 +141,6 @@ class TorchRuntime(Runtime):
     def _describe_module(self, example: Arrays | None) -> Described:
         if example is None:
             raise NeedsExample("this kind of PyTorch file does not say what shapes and dtypes it takes (a .pt2 of torch.export does)")
-        floats = next((p.dtype for p in self._module.parameters() if p.dtype.is_floating_point), self._torch.float32)
         inputs = []
         for name, optional in self._arguments():
             array = named(example, name)
@@ -150,13 +149,13 @@ class TorchRuntime(Runtime):
                     raise NeedsExample(f"the example has no {name!r}, which forward wants; it wants {self._names}")
                 continue
             # JSON has one kind of float; the weights say which is meant.
-            dtype = _name_of(floats) if array.dtype.kind == "f" else dtype_of(array)
+            dtype = _name_of(self._floats) if array.dtype.kind == "f" else dtype_of(array)
             inputs.append(TensorInfo(name, dtype, (-1, *array.shape[1:]) if array.ndim else (), optional))
         self._names = [info.name for info in inputs]
         return Described(tuple(inputs), None, None)
 
     def _describe_program(self) -> Described:
-        nodes = {node.name: node.meta.get("val") for node in self._program.graph.nodes if node.op == "placeholder"}
+        nodes = self._placeholders()
         inputs = tuple(TensorInfo(name, _name_of(nodes[name].dtype), _fixed(nodes[name].shape)) for name in self._names)
         results = self._results()
         outputs = tuple(TensorInfo(name, _name_of(value.dtype), _fixed(value.shape)) for name, value in results)
@@ -170,9 +169,12 @@ class TorchRuntime(Runtime):
         values = [getattr(node, "meta", {}).get("val", node) for node, own in zip(last.args[0], kinds, strict=True) if own]
         return list(_outputs(pytree.tree_unflatten(values, self._program.call_spec.out_spec), self._torch.Tensor))
 
+    def _placeholders(self) -> dict[str, Any]:
+        return {node.name: node.meta.get("val") for node in self._program.graph.nodes if node.op == "placeholder"}
+
     def _most_rows(self) -> int | None:
         """Return the most rows the program was exported for, if it has a limit."""
-        nodes = {node.name: node.meta.get("val") for node in self._program.graph.nodes if node.op == "placeholder"}
+        nodes = self._placeholders()
         batch = {str(nodes[name].shape[0]) for name in self._names if nodes[name].ndim}
         for symbol, limits in self._program.range_constraints.items():
             if str(symbol) in batch and str(limits.upper).isdigit() and int(limits.upper) < 1 << 31:
@@ -198,7 +200,9 @@ class TorchRuntime(Runtime):
     def _tensor(self, name: str, array: np.ndarray[Any, Any]) -> Any:
         torch = self._torch
         tensor = torch.tensor(array) if self._copies else torch.from_numpy(array)
-        return tensor.to(device=self._device, dtype=self._dtypes.get(name, tensor.dtype))
+        # BF16 arrives as float32, for want of a NumPy dtype.
+        half = name in self._halves and tensor.dtype == torch.float32
+        return tensor.to(device=self._device, dtype=torch.bfloat16 if half else tensor.dtype)
 
 
 def _slots(program: Any, file: str) -> list[tuple[str, Any]]:

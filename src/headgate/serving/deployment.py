@@ -50,7 +50,9 @@ class Deployment:
             found = self._by_version.get(str(self.route.aliases[version]))
         if found is None:
             served = ", ".join(map(str, self.versions())) or "none"
-            raise NotFound(f"Request for unknown model: '{self.name}' version {version[:50]} is not found; versions served: {served}")
+            raise NotFound(
+                f"Request for unknown model: '{self.name}' version {version[:50]} is not found; versions served: {served}"
+            )
         return found
 
     # ---- protocols.base.DeploymentView

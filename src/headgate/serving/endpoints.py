@@ -75,13 +75,19 @@ class Endpoints:
             raise InvalidRequest("the path is not UTF-8 after percent-decoding") from None
         for pattern, endpoint in self._by_length.get(len(segments), ()):
             params = _fits(pattern, segments)
-            if params is not None and (endpoint.route.method == head.method or (head.method == "HEAD" and endpoint.route.method == "GET")):
+            if params is not None and (
+                endpoint.route.method == head.method or (head.method == "HEAD" and endpoint.route.method == "GET")
+            ):
                 return endpoint, params
         return None, {}
 
     def _unmatched(self, head: Head) -> NotFound | MethodNotAllowed:
         segments = split_path(head.path)
-        verbs = {endpoint.route.method for pattern, endpoint in self._by_length.get(len(segments), ()) if _fits(pattern, segments) is not None}
+        verbs = {
+            endpoint.route.method
+            for pattern, endpoint in self._by_length.get(len(segments), ())
+            if _fits(pattern, segments) is not None
+        }
         if verbs:
             return MethodNotAllowed(f"Method Not Allowed: {head.path[:200]} takes {', '.join(sorted(verbs))}, not {head.method}")
         return NotFound(f"there is no path {head.path[:200]} here; models answer at /v2/models/NAME/infer and /predict/NAME")

@@ -30,6 +30,7 @@ from headgate.serving.replicas import Peer, ReplicaLink
 from headgate.serving.revision import Revision
 from headgate.serving.wire.head import Head, parse_head
 from headgate.serving.wire.http1 import HttpConnection
+from headgate.telemetry import Labels
 
 TICK_SECONDS = 0.02
 """Resolution of deadlines."""
@@ -41,18 +42,21 @@ _HEAD_BYTES = 2048
 class Gateway:
     """Everything one gateway process knows."""
 
-    def __init__(self, name: str, home: Home, endpoints: Endpoints, limits: Limits, clock: Clock, *, access_log: bool = False) -> None:
+    def __init__(
+        self, name: str, home: Home, endpoints: Endpoints, limits: Limits, clock: Clock, *, access_log: bool = False
+    ) -> None:
         self.name = name
         self.endpoints = endpoints
         self.limits = limits
         self.now = clock.monotonic
+        self.coarse = self.now()
+        """The time of the last tick: good enough for the limits of connections."""
         self.ids = EventIds(clock)
         self.loop: asyncio.AbstractEventLoop
         self.heads: dict[bytes, Head] = {}
         self.deployments_by_name: dict[str, Deployment] = {}
         self.revisions: dict[str, Revision] = {}
         self.draining = False
-        self.live = True
         self.metric = Metrics()
         self.listener_fd = -1
         self.ok_prefix = self.common_headers = b""
@@ -106,14 +110,15 @@ class Gateway:
             if head.timeout is not None and head.timeout < timeout:
                 timeout = head.timeout
             request.deadline = now + min(timeout, deployment.timeout)
+            connection.request = request
             revision.submit(request, now)
         except HeadgateError as error:
+            connection.request = None
             series.count(error.status, self.now() - now)
             if isinstance(error, Overloaded):
                 self.metric.add(self.metric.rejected, deployment=revision.deployment, revision=revision.name)
             connection.fail(error)
             return
-        connection.request = request
         self.wake(revision)
 
     def _answer(self, connection: HttpConnection, head: Head) -> None:
@@ -176,10 +181,16 @@ class Gateway:
 
     def metrics(self) -> str:
         """Return the Prometheus exposition."""
-        by_revision = [((("deployment", r.deployment), ("revision", r.name)), r) for r in self.revisions.values()]
-        gauges = [
+        by_revision: list[tuple[Labels, Revision]] = [
+            ((("deployment", revision.deployment), ("revision", revision.name)), revision) for revision in self.revisions.values()
+        ]
+        gauges: list[tuple[str, str, dict[Labels, float]]] = [
             ("headgate_queue_rows", "Rows that wait for a replica.", {key: float(r.waiting.rows) for key, r in by_revision}),
-            ("headgate_inflight_requests", "Requests accepted and not answered.", {key: float(r.inflight) for key, r in by_revision}),
+            (
+                "headgate_inflight_requests",
+                "Requests accepted and not answered.",
+                {key: float(r.inflight) for key, r in by_revision},
+            ),
             ("headgate_replicas_ready", "Replicas that compute.", {key: float(len(r.links)) for key, r in by_revision}),
             ("headgate_replicas_expected", "Replicas there should be.", {key: float(r.route.expected) for key, r in by_revision}),
             ("headgate_connections", "Open client connections.", {(): float(len(self._connections))}),
@@ -314,7 +325,7 @@ class Gateway:
 
     def tick(self) -> None:
         """Deadlines and hangs, every `TICK_SECONDS`; once a second everything slower."""
-        now = self.now()
+        self.coarse = now = self.now()
         for revision in self.revisions.values():
             if revision.inflight:
                 revision.expire(now)

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Protocol as Interface
 
 from headgate.errors import HeadgateError
-from headgate.protocols.base import InferRequest, InferResponse, OutputTensor, Plan, Timing
+from headgate.protocols.base import Batch, InferRequest, InferResponse, OutputTensor, Plan
 from headgate.tensors import row_offsets
 
 
 class Owner(Interface):
     """Who is told of the whole request."""
 
-    def answer(self, request: InferRequest, outputs: list[OutputTensor], timing: Timing) -> None:
+    def answer(self, request: InferRequest, outputs: list[OutputTensor], batch: Batch) -> None:
         """All pieces are back."""
         ...
 
@@ -25,7 +26,7 @@ def split(request: InferRequest, plan: Plan, max_rows: int, owner: Owner) -> lis
     """Return ``request`` as pieces of at most ``max_rows`` rows, in order, whose sink joins their answers for ``owner``."""
     starts = [*range(0, request.rows, max_rows), request.rows]
     pieces = []
-    for start, stop in zip(starts, starts[1:], strict=False):
+    for start, stop in pairwise(starts):
         piece = InferRequest(len(plan.inputs))
         piece.rows = stop - start
         piece.key, piece.parameters, piece.priority = request.key, request.parameters, request.priority
@@ -63,24 +64,24 @@ class _Join:
         self._answers[id(piece)] = response._replace(outputs=outputs)
         self._left -= 1
         if not self._left:
-            outputs, timing = _joined([self._answers[id(piece)] for piece in self._request.pieces])
-            self._owner.answer(self._request, outputs, timing)
+            outputs, batch = _joined([self._answers[id(piece)] for piece in self._request.pieces])
+            self._owner.answer(self._request, outputs, batch)
 
     def failed(self, piece: InferRequest, error: HeadgateError) -> None:
         """One piece failed, and with it the request."""
         self._owner.fail(self._request, error)
 
 
-def _joined(answers: list[InferResponse]) -> tuple[list[OutputTensor], Timing]:
+def _joined(answers: list[InferResponse]) -> tuple[list[OutputTensor], Batch]:
     """Return the outputs of consecutive pieces as one, and their times added up."""
     outputs = []
     for same in zip(*(answer.outputs for answer in answers), strict=True):
         rows = sum(output.shape[0] for output in same)
         data = b"".join(output.data for output in same)
         outputs.append(OutputTensor(same[0].name, same[0].dtype, (rows, *same[0].shape[1:]), data))
-    timing = Timing(
-        max(answer.timing.queue for answer in answers),
-        sum(answer.timing.compute for answer in answers),
-        sum(answer.timing.batch_rows for answer in answers),
+    batch = Batch(
+        sum(answer.batch.compute for answer in answers),
+        sum(answer.batch.rows for answer in answers),
+        max(answer.batch.finished for answer in answers),
     )
-    return outputs, timing
+    return outputs, batch

@@ -39,7 +39,8 @@ Buffer = bytes | bytearray | memoryview
 class Packed(NamedTuple):
     """One tensor on its way: ``parts`` are its bytes in order (rows of several requests)."""
 
-    index: int
+    tensor: int
+    """Its place in the signature."""
     dtype: int
     """`DType.code`."""
     shape: Sequence[int]
@@ -51,7 +52,7 @@ class Packed(NamedTuple):
 class Unpacked(NamedTuple):
     """One tensor received; ``data`` is only valid until the next batch on this link."""
 
-    index: int
+    tensor: int
     dtype: int
     shape: tuple[int, ...]
     data: memoryview
@@ -122,7 +123,9 @@ def frame(kind: int, payload: Buffer = b"", batch: int = 0) -> bytes:
     return FRAME.pack(8 + len(payload), kind, 0, 0, batch) + payload
 
 
-def pack(kind: int, batch: int, tensors: Sequence[Packed], arena: Arena, *, rows: int, nanoseconds: int = 0, extra: bytes = b"") -> bytes:
+def pack(
+    kind: int, batch: int, tensors: Sequence[Packed], arena: Arena, *, rows: int, nanoseconds: int = 0, extra: bytes = b""
+) -> bytes:
     """Return a BATCH or RESULT frame; large tensors are copied into ``arena``."""
     headers: list[bytes] = []
     inline: list[Buffer] = []

@@ -56,7 +56,7 @@ async def run(config: GatewayConfig) -> None:
     server = await loop.create_server(lambda: HttpConnection(gateway), sock=listener.dup(), backlog=4096, ssl=_tls(config))
     gateway.tick()
     ended: asyncio.Future[None] = loop.create_future()
-    loop.add_signal_handler(signal.SIGTERM, lambda: ended.done() or ended.set_result(None))
+    loop.add_signal_handler(signal.SIGTERM, _set, ended)
     gateway.log("listening", f"{config.id} listens", fd=config.listener)
     _quiet_collector()
     await ended
@@ -81,6 +81,11 @@ async def _listen_for_peers(loop: asyncio.AbstractEventLoop, gateway: Gateway, h
         return await loop.create_unix_server(lambda: Peer(gateway), path=str(path), backlog=256)
     finally:
         os.umask(before)
+
+
+def _set(ended: asyncio.Future[None]) -> None:
+    if not ended.done():
+        ended.set_result(None)
 
 
 def _tls(config: GatewayConfig) -> ssl.SSLContext | None:

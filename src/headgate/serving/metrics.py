@@ -35,16 +35,24 @@ class Metrics:
     def __init__(self) -> None:
         self.requests = Family("headgate_requests_total", "counter", "Requests answered.", Counter)
         self.seconds = Family(
-            "headgate_request_seconds", "histogram", "From the last byte of the request to the answer, seconds.", lambda: Histogram(SECONDS)
+            "headgate_request_seconds",
+            "histogram",
+            "From the last byte of the request to the answer, seconds.",
+            lambda: Histogram(SECONDS),
         )
         self.queue = Family(
-            "headgate_queue_seconds", "histogram", "From the arrival of a request to its dispatch in a batch, seconds.", lambda: Histogram(SECONDS)
+            "headgate_queue_seconds",
+            "histogram",
+            "From the arrival of a request to its dispatch in a batch, seconds.",
+            lambda: Histogram(SECONDS),
         )
         self.compute = Family(
             "headgate_compute_seconds", "histogram", "Time the model took for a batch, seconds.", lambda: Histogram(SECONDS)
         )
         self.rows = Family("headgate_batch_rows", "histogram", "Rows of a batch.", lambda: Histogram(ROWS))
-        self.refused = Family("headgate_refused_total", "counter", "Requests refused before a deployment was found, by status.", Counter)
+        self.refused = Family(
+            "headgate_refused_total", "counter", "Requests refused before a deployment was found, by status.", Counter
+        )
         self.rejected = Family("headgate_rejected_total", "counter", "Requests refused because the queue was full (429).", Counter)
         self.expired = Family("headgate_expired_total", "counter", "Requests whose deadline passed (504).", Counter)
         self.abandoned = Family("headgate_abandoned_total", "counter", "Requests whose client went away.", Counter)

@@ -116,7 +116,13 @@ class Replica:
     """Links, worker and the loop between them."""
 
     def __init__(self, config: dict[str, Any]) -> None:
-        self._hello = {"protocol": link.PROTOCOL, "role": "replica", "id": config["id"], "revision": config["revision"], "pid": os.getpid()}
+        self._hello = {
+            "protocol": link.PROTOCOL,
+            "role": "replica",
+            "id": config["id"],
+            "revision": config["revision"],
+            "pid": os.getpid(),
+        }
         self._links = [GatewayLink(path) for path in config["links"]]
         self._worker = Worker(Path(config["package"]), device=config["device"], threads=config["threads"])
         self._load_timeout: float = config["load_timeout"]

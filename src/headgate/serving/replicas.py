@@ -228,7 +228,7 @@ class ReplicaLink:
             own = bytes(data) if len(data) >= link.ARENA_FROM else data
             outputs.append(OutputTensor(self._outputs[index][0], dtype, shape, own))
         batch, self.batch, self.busy_since = self.batch, [], None
-        revision.completed(self, batch, outputs, message.nanoseconds / 1e9)
+        revision.completed(self, batch, outputs, message.nanoseconds / 1e9, self._gateway.now())
         self._gateway.wake(revision)
 
     def _failed(self, error: HeadgateError) -> None:

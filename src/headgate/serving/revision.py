@@ -15,11 +15,12 @@ import msgspec
 from headgate.errors import DeadlineExceeded, HeadgateError, ModelFailed, NotReady, Overloaded, ReplicaLost
 from headgate.journal import RevisionReport
 from headgate.package.signature import Signature
-from headgate.protocols.base import InferRequest, InferResponse, OutputTensor, Plan, Timing
+from headgate.protocols.base import Batch, InferRequest, InferResponse, OutputTensor, Plan
 from headgate.routes import DeploymentRoute, RevisionRoute
 from headgate.serving.join import split
 from headgate.serving.queue import Waiting
 from headgate.telemetry import Histogram
+from headgate.tensors import DTYPES, row_offsets
 
 if TYPE_CHECKING:
     from headgate.serving.metrics import Metrics, ProtocolSeries
@@ -66,7 +67,6 @@ class Revision:
         if not hasattr(self, "waiting"):
             self.waiting = Waiting(batched=signature.batched, max_rows=route.max_rows, max_delay=route.max_delay)
         self.waiting.max_rows, self.waiting.max_delay = route.max_rows, route.max_delay
-        self._width = [(spec.name, spec.dtype) for spec in signature.outputs]
 
     # ---- in
 
@@ -96,7 +96,9 @@ class Revision:
         if self._quarantine:
             self._check_quarantine(request, now)
         self.inflight += 1
-        if self.plan.batched and request.rows > waiting.max_rows:
+        if not request.rows:
+            self.answer(request, self._nothing(), Batch(0.0, 0, now))
+        elif request.rows > waiting.max_rows and self.plan.batched:
             for piece in split(request, self.plan, waiting.max_rows, self):
                 waiting.put(piece)
         else:
@@ -131,15 +133,18 @@ class Revision:
         self.links.append(link)
         self._idle.append(link)
 
-    def completed(self, link: ReplicaLink, batch: list[InferRequest], outputs: list[OutputTensor], seconds: float) -> None:
+    def completed(
+        self, link: ReplicaLink, batch: list[InferRequest], outputs: list[OutputTensor], seconds: float, now: float
+    ) -> None:
         """A batch came back: answer its requests."""
         self._idle.append(link)
-        rows = sum(request.rows for request in batch)
+        rows = sum([request.rows for request in batch])
         self._served_rows += rows
         self._compute_seconds.observe(seconds)
         self._batch_rows.observe(rows)
+        origin = Batch(seconds, rows, now)
         if len(batch) == 1:
-            self.answer(batch[0], outputs, Timing(batch[0].started - batch[0].arrived, seconds, rows))
+            self.answer(batch[0], outputs, origin)
             return
         starts = [0]
         for request in batch:
@@ -147,8 +152,7 @@ class Revision:
         cuts = [_Cut(output, starts) for output in outputs]
         for at, request in enumerate(batch):
             if not request.done:
-                mine = [cut.piece(at, request.rows) for cut in cuts]
-                self.answer(request, mine, Timing(request.started - request.arrived, seconds, rows))
+                self.answer(request, [cut.piece(at, request.rows) for cut in cuts], origin)
 
     def failed(self, link: ReplicaLink, batch: list[InferRequest], error: HeadgateError) -> None:
         """The model raised on a batch: find the culprit by halving where a rerun is allowed, else fail the batch."""
@@ -177,11 +181,14 @@ class Revision:
                 continue
             request.deaths += 1
             if not self.route.idempotent:
-                self.fail(request, ReplicaLost(f"the replica of {self.name} died while it computed this request; it was not run again"))
+                self.fail(
+                    request, ReplicaLost(f"the replica of {self.name} died while it computed this request; it was not run again")
+                )
             elif request.deaths > 1:
                 self._quarantine_input(request, now)
                 self.fail(
-                    request, ReplicaLost(f"two replicas of {self.name} died while they computed this request; it is not run again", None)
+                    request,
+                    ReplicaLost(f"two replicas of {self.name} died while they computed this request; it is not run again", None),
                 )
             else:
                 self._put_back([request])
@@ -220,7 +227,7 @@ class Revision:
 
     # ---- within
 
-    def answer(self, request: InferRequest, outputs: list[OutputTensor], timing: Timing) -> None:
+    def answer(self, request: InferRequest, outputs: list[OutputTensor], batch: Batch) -> None:
         """Give a request its answer, unless it has one."""
         if request.done:
             return
@@ -228,7 +235,7 @@ class Revision:
         if not request.piece:
             self.inflight -= 1
             self.requests += 1
-        request.sink.answered(request, InferResponse(self.deployment, self.version, outputs, timing))
+        request.sink.answered(request, InferResponse(self.deployment, self.version, outputs, batch))
 
     def fail(self, request: InferRequest, error: HeadgateError) -> None:
         """Give a request an error, unless it has an answer."""
@@ -239,6 +246,11 @@ class Revision:
             self.inflight -= 1
             self.requests += 1
         request.sink.failed(request, error)
+
+    def _nothing(self) -> list[OutputTensor]:
+        """No rows in, no rows out: nothing is computed; a dimension that varies is 0."""
+        specs = self.plan.signature.outputs
+        return [OutputTensor(spec.name, DTYPES[spec.dtype], [0, *(max(size, 0) for size in spec.shape[1:])], b"") for spec in specs]
 
     def _drop(self, request: InferRequest) -> None:
         """Mark done; its rows stop counting if it waits. Pieces of a split request go with it."""
@@ -264,7 +276,8 @@ class Revision:
         since = self._quarantine.get(_fingerprint(request))
         if since is not None and now - since < _QUARANTINE_SECONDS:
             raise ReplicaLost(
-                f"this input has killed two replicas of {self.name}; it is refused for {_QUARANTINE_SECONDS - (now - since):.0f} s more", None
+                f"this input has killed two replicas of {self.name}; it is refused for {_QUARANTINE_SECONDS - (now - since):.0f} s more",
+                None,
             )
 
     def _quarantine_input(self, request: InferRequest, now: float) -> None:
@@ -279,8 +292,6 @@ class _Cut:
     __slots__ = ("_data", "_offsets", "_output", "_tail")
 
     def __init__(self, output: OutputTensor, starts: list[int]) -> None:
-        from headgate.tensors import row_offsets
-
         self._output = output
         self._tail = tuple(output.shape[1:])
         self._data = memoryview(output.data)

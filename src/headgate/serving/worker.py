@@ -59,7 +59,9 @@ class Worker:
             raise ModelFailed(f"the model raised {type(error).__name__}: {error}") from error
         taken = time.perf_counter_ns() - started
         rows = message.rows if self._batched else None
-        return [self._pack(index, name, dtype, shape, outputs, rows) for index, (name, dtype, shape) in enumerate(self._outputs)], taken
+        return [
+            self._pack(index, name, dtype, shape, outputs, rows) for index, (name, dtype, shape) in enumerate(self._outputs)
+        ], taken
 
     def unload(self) -> None:
         """Let go of the model."""

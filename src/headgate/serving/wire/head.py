@@ -116,7 +116,11 @@ def _measure(head: Head, json_bytes: int, binary_bytes: int) -> None:
     head.accept_encoding = headers.get("accept-encoding", "")
     head.expects_continue = headers.get("expect", "").lower() == "100-continue"
     head.timing = headers.get("x-headgate-timing", "") not in ("", "0", "false")
-    head.limit = binary_bytes if "inference-header-content-length" in headers or "octet-stream" in headers.get("content-type", "") else json_bytes
+    head.limit = (
+        binary_bytes
+        if "inference-header-content-length" in headers or "octet-stream" in headers.get("content-type", "")
+        else json_bytes
+    )
     if "transfer-encoding" in headers:
         if headers["transfer-encoding"].strip().lower() != "chunked":
             raise InvalidRequest("transfer-encoding: only 'chunked' is understood")
@@ -138,7 +142,7 @@ def _read_wishes(head: Head) -> None:
             head.error = InvalidRequest("x-request-id: expected 1 to 200 printable ASCII characters")
     timeout = head.headers.get("x-headgate-timeout-ms")
     if timeout is not None:
-        if timeout.isascii() and timeout.isdecimal() and 0 < int(timeout[:10]) and len(timeout) <= 10:
+        if timeout.isascii() and timeout.isdecimal() and int(timeout[:10]) > 0 and len(timeout) <= 10:
             head.timeout = int(timeout) / 1000
         else:
             head.error = InvalidRequest(f"x-headgate-timeout-ms: expected milliseconds as an integer above 0, got {timeout[:50]!r}")
@@ -147,7 +151,9 @@ def _read_wishes(head: Head) -> None:
 def too_large(size: int, limit: int, json_bytes: int) -> PayloadTooLarge:
     """The error for a body over its limit."""
     hint = "; send tensors in binary form, whose limit is higher" if limit == json_bytes else ""
-    return PayloadTooLarge(f"the body has {size} bytes and exceeds the maximum allowed, {limit}{hint}. The server's owner can raise the limit")
+    return PayloadTooLarge(
+        f"the body has {size} bytes and exceeds the maximum allowed, {limit}{hint}. The server's owner can raise the limit"
+    )
 
 
 def split_path(path: str) -> list[str]:

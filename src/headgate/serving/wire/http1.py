@@ -51,7 +51,7 @@ class HttpConnection(asyncio.Protocol):
         self._busy = False
         self._closing = False
         self._stuck = False
-        self._waits_since = gateway.now()
+        self._waits_since = gateway.coarse
         """Since when the present phase (idle, head, body, writing) lasts."""
 
     # ---- asyncio's callbacks
@@ -78,7 +78,7 @@ class HttpConnection(asyncio.Protocol):
     def pause_writing(self) -> None:
         """The client does not take its answer: take no further request from it."""
         self._stuck = True
-        self._waits_since = self._gateway.now()
+        self._waits_since = self._gateway.coarse
 
     def resume_writing(self) -> None:
         """It took it."""
@@ -123,7 +123,7 @@ class HttpConnection(asyncio.Protocol):
             self._refuse_and_close(InvalidRequest(f"the head of the request exceeds {self._gateway.limits.head_bytes} bytes"), 431)
             return
         if data and not self._rest:
-            self._waits_since = self._gateway.now()
+            self._waits_since = self._gateway.coarse
         self._rest = data
 
     def _begin_body(self, head: Head, data: bytes) -> None:
@@ -132,7 +132,7 @@ class HttpConnection(asyncio.Protocol):
             assert head.error is not None
             self._refuse_and_close(head.error)
             return
-        self._waits_since = self._gateway.now()
+        self._waits_since = self._gateway.coarse
         if head.expects_continue:
             if head.error is not None:
                 self._refuse_and_close(head.error)
@@ -190,7 +190,9 @@ class HttpConnection(asyncio.Protocol):
         if len(body) <= coding.INLINE_BYTES // 8:
             self._inflated(head, self._gateway.attempt(coding.inflate, body, head.content_encoding, head.limit))
         else:
-            self._gateway.in_thread(lambda result: self._inflated(head, result), coding.inflate, body, head.content_encoding, head.limit)
+            self._gateway.in_thread(
+                lambda result: self._inflated(head, result), coding.inflate, body, head.content_encoding, head.limit
+            )
 
     def _inflated(self, head: Head, result: bytes | HeadgateError) -> None:
         if self.transport.is_closing():
@@ -216,11 +218,10 @@ class HttpConnection(asyncio.Protocol):
             return
         extra = b""
         if head.timing:
-            timing = response.timing
             extra = b"x-headgate-queue-ms: %.3f\r\nx-headgate-compute-ms: %.3f\r\nx-headgate-batch-rows: %d\r\n" % (
-                timing.queue * 1e3, timing.compute * 1e3, timing.batch_rows,
+                (request.started - request.arrived) * 1e3, response.batch.compute * 1e3, response.batch.rows,
             )  # fmt: skip
-        self.series.count(200, self._gateway.now() - request.arrived)
+        self.series.count(200, response.batch.finished - request.arrived)
         self.reply(reply, extra)
 
     def failed(self, request: InferRequest, error: HeadgateError) -> None:
@@ -284,7 +285,7 @@ class HttpConnection(asyncio.Protocol):
     def _finish(self, close: bool) -> None:
         self._head = None
         self._busy = False
-        self._waits_since = self._gateway.now()
+        self._waits_since = self._gateway.coarse
         if close:
             self._closing = True
             self.transport.close()
@@ -292,7 +293,7 @@ class HttpConnection(asyncio.Protocol):
             # Not at once: a long pipeline must not starve its neighbours, nor grow the stack.
             self._gateway.loop.call_soon(self._next)
         elif self._stuck:
-            self._waits_since = self._gateway.now()
+            self._waits_since = self._gateway.coarse
 
     def _refuse_and_close(self, error: HeadgateError, status: int | None = None) -> None:
         """Answer an error after which the framing of the connection cannot be trusted."""

@@ -1,0 +1,209 @@
+"""What to do next, as pure functions of a `View`: the same view gives the same actions, whoever asks and how often.
+
+Every function looks at the world anew and returns nothing when in doubt; the next tick knows more. A new revision starts beside the
+old one and takes over when all its replicas are ready; until then, and if it never comes to that, the old one keeps everything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import msgspec
+
+from headgate.control.model import Placement, Prepared, Refused, Revision, RevisionState, Target, View
+
+RESTARTS = 3
+"""Restarts after which a replica that was never ready is given up."""
+LOAD_GRACE = 5.0
+"""Seconds beyond load_timeout: the replica ends itself first, and says more."""
+DRAIN_LIMIT = 30.0
+"""Seconds after which a draining revision is ended with what it still has."""
+STUCK_GRACE = 2.0
+"""Seconds beyond batch_timeout: the replica ends itself first, with the stacks of its threads in the log."""
+SETTLING, LONGEST_SETTLING = 10.0, 60.0
+"""Seconds a replica must be ready before its memory is judged; doubled with each successor, so that a limit below what the model
+needs at once costs a start now and then, not all the time."""
+
+
+class Create(msgspec.Struct, frozen=True):
+    """Make a revision."""
+
+    target: Target
+
+
+class Move(msgspec.Struct, frozen=True):
+    """Let a revision enter another state."""
+
+    revision: str
+    state: RevisionState
+    reason: str = ""
+    placement: Placement | None = None
+    """Its first one, with STARTING."""
+
+
+class Place(msgspec.Struct, frozen=True):
+    """Change which replicas a revision has."""
+
+    revision: str
+    placement: Placement
+
+
+Action = Create | Move | Place
+
+
+def decide(view: View) -> list[Action]:
+    """Return what to do for one deployment, in this order."""
+    if view.main is None and not view.deployment.deleted:
+        # The reference resolves to nothing: an accident of the registry, and no reason to touch what serves.
+        return [action for revision in view.revisions if (action := _upkeep(view, revision))]
+    actions: list[Action] = [Create(target) for target in view.wanted() if view.fulfilling(target) is None]
+    for revision in view.revisions:
+        actions.extend(_NEXT[revision.state](view, revision))
+    return actions
+
+
+def _pending(view: View, revision: Revision) -> Iterator[Action]:
+    prepared = view.prepared.get(revision.target.digest)
+    if not _is_wanted(view, revision):
+        yield Move(revision.name, RevisionState.RETIRED)
+    elif isinstance(prepared, Refused):
+        yield Move(revision.name, RevisionState.FAILED, prepared.reason)
+    elif isinstance(prepared, Prepared):
+        yield Move(revision.name, RevisionState.STARTING, placement=first_placement(revision, prepared.python))
+
+
+def _starting(view: View, revision: Revision) -> Iterator[Action]:
+    if not _is_wanted(view, revision):
+        yield Move(revision.name, RevisionState.RETIRED)
+    elif reason := _failure(view, revision):
+        yield Move(revision.name, RevisionState.FAILED, reason)
+    elif _can_serve(view, revision):
+        yield Move(revision.name, RevisionState.READY)
+    elif action := _upkeep(view, revision):
+        yield action
+
+
+def _ready(view: View, revision: Revision) -> Iterator[Action]:
+    if revision == view.fulfilling(view.main):
+        yield Move(revision.name, RevisionState.SERVING)
+        if (old := view.serving()) is not None:
+            warm = _is_wanted(view, old)
+            yield Move(old.name, RevisionState.READY if warm else RevisionState.DRAINING)
+    elif not _is_wanted(view, revision):
+        yield Move(revision.name, RevisionState.DRAINING)
+    elif action := _upkeep(view, revision):
+        yield action
+
+
+def _serving(view: View, revision: Revision) -> Iterator[Action]:
+    if view.deployment.deleted:
+        yield Move(revision.name, RevisionState.DRAINING)
+    elif action := _upkeep(view, revision):
+        yield action
+
+
+def _draining(view: View, revision: Revision) -> Iterator[Action]:
+    if _is_drained(view, revision) or view.ages.get(revision.name, 0.0) > DRAIN_LIMIT:
+        yield Move(revision.name, RevisionState.RETIRED)
+
+
+def _failed(view: View, revision: Revision) -> Iterator[Action]:
+    if not _is_wanted(view, revision):
+        yield Move(revision.name, RevisionState.RETIRED)
+
+
+def _retired(view: View, revision: Revision) -> Iterator[Action]:
+    return iter(())
+
+
+_NEXT = {
+    RevisionState.PENDING: _pending,
+    RevisionState.STARTING: _starting,
+    RevisionState.READY: _ready,
+    RevisionState.SERVING: _serving,
+    RevisionState.DRAINING: _draining,
+    RevisionState.FAILED: _failed,
+    RevisionState.RETIRED: _retired,
+}
+
+
+def first_placement(revision: Revision, python: str | None) -> Placement:
+    """Return the replicas a revision begins with."""
+    count = revision.spec.scale.min_replicas
+    return Placement(numbers=tuple(range(1, count + 1)), next=count + 1, python=python)
+
+
+def _is_wanted(view: View, revision: Revision) -> bool:
+    return any(view.fulfilling(target) == revision for target in view.wanted())
+
+
+def _can_serve(view: View, revision: Revision) -> bool:
+    ready = view.ready(revision)
+    if ready >= revision.spec.scale.min_replicas:
+        return True
+    # Where the one that should answer cannot, one replica that can is better than none.
+    serving = view.serving()
+    return ready > 0 and serving is not None and view.ready(serving) == 0 and revision == view.fulfilling(view.main)
+
+
+def _is_drained(view: View, revision: Revision) -> bool:
+    # The gateway must have the table without its weight in force: an older report may be empty by chance.
+    if view.shares is None or view.shares.get(revision.name, 0):
+        return False
+    load = view.loads.get(revision.name)
+    return load is None or (load.queued_rows == 0 and load.inflight == 0)
+
+
+def _failure(view: View, revision: Revision) -> str:
+    """Return why a starting revision has failed; empty while there is hope."""
+    if not view.linked:
+        return ""
+    for replica in revision.replicas:
+        seen = view.observed.get(replica)
+        if replica in view.failures:
+            return view.failures[replica]
+        if seen is not None and seen.restarts > RESTARTS and not view.is_ready(replica):
+            said = f"; it last wrote:\n{seen.tail}" if seen.tail else "; its log is empty"
+            return f"{replica} ended {seen.restarts} times before it was ready ({seen.exit}){said}"
+    if view.ages.get(revision.name, 0.0) > revision.spec.load_timeout + LOAD_GRACE:
+        ready = f"{view.ready(revision)} of {revision.spec.scale.min_replicas} replicas"
+        return f"load_timeout: {ready} were ready after {revision.spec.load_timeout:g} s; give it more time with load_timeout, or see its log"
+    return ""
+
+
+def _upkeep(view: View, revision: Revision) -> Action | None:
+    """Replace replicas that hang, and those that have grown above their memory once a successor is ready."""
+    if revision.placement is None or not view.linked or revision.state is RevisionState.DRAINING:
+        return None
+    placement = _less_stuck(view, revision, revision.placement)
+    if placement == revision.placement:
+        placement = _less_grown(view, revision, placement)
+    return Place(revision.name, placement) if placement != revision.placement else None
+
+
+def _less_stuck(view: View, revision: Revision, placement: Placement) -> Placement:
+    limit = revision.spec.batch_timeout + STUCK_GRACE
+    busy = {number: view.links.get(revision.replica(number)) for number in placement.numbers}
+    stuck = frozenset(number for number, link in busy.items() if link is not None and link.busy_seconds > limit)
+    return placement.without(stuck, fresh=len(stuck))
+
+
+def _less_grown(view: View, revision: Revision, placement: Placement) -> Placement:
+    surplus = len(placement.numbers) - revision.spec.scale.min_replicas
+    grown = [number for number in placement.numbers if _has_grown(view, revision, number)]
+    if surplus <= 0:
+        return placement.without(frozenset(), fresh=1 if grown else 0)
+    leaving = sorted(placement.numbers, key=lambda number: (number not in grown, number))[:surplus]
+    staying = [number for number in placement.numbers if number not in leaving]
+    if all(view.is_ready(revision.replica(number)) for number in staying):
+        return placement.without(frozenset(leaving))
+    return placement
+
+
+def _has_grown(view: View, revision: Revision, number: int) -> bool:
+    limit, replica = revision.spec.resources.memory, revision.replica(number)
+    seen = view.observed.get(replica)
+    if limit is None or seen is None or seen.rss <= limit or revision.placement is None:
+        return False
+    successors = revision.placement.next - 1 - revision.spec.scale.min_replicas
+    return view.ages.get(replica, 0.0) >= min(SETTLING * 2.0 ** min(successors, 10), LONGEST_SETTLING)

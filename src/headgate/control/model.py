@@ -1,0 +1,188 @@
+"""What control keeps and looks at, as values: deployments, revisions and the view from which everything is decided.
+
+    PENDING -> STARTING -> READY -> SERVING -> DRAINING -> RETIRED
+                  any of the first five -> FAILED
+
+A revision waits for its environment (PENDING), its replicas load and try the model (STARTING), all of them can answer (READY; where
+`also` names its version, it stays here, warm at weight 0), it gets the traffic (SERVING), gets no more but finishes what it has
+(DRAINING), and is gone (RETIRED).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+
+import msgspec
+
+from headgate.executors.base import ObservedReplica
+from headgate.journal import LinkState, ReplicaReport, RevisionReport
+from headgate.spec import DeploymentSpec
+
+
+class RevisionState(StrEnum):
+    """Where a revision stands."""
+
+    PENDING = "pending"
+    STARTING = "starting"
+    READY = "ready"
+    SERVING = "serving"
+    DRAINING = "draining"
+    RETIRED = "retired"
+    FAILED = "failed"
+
+
+_S = RevisionState
+TRANSITIONS: Mapping[RevisionState, frozenset[RevisionState]] = {
+    # RETIRED at once: it was in no routing table yet, so there is nothing to finish.
+    _S.PENDING: frozenset({_S.STARTING, _S.RETIRED, _S.FAILED}),
+    _S.STARTING: frozenset({_S.READY, _S.RETIRED, _S.FAILED}),
+    _S.READY: frozenset({_S.SERVING, _S.DRAINING, _S.FAILED}),
+    # Back to READY: another version serves now, and `also` keeps this one warm.
+    _S.SERVING: frozenset({_S.DRAINING, _S.READY, _S.FAILED}),
+    _S.DRAINING: frozenset({_S.RETIRED, _S.FAILED}),
+    # Once nobody wants it any more, or somebody asks for another try.
+    _S.FAILED: frozenset({_S.RETIRED}),
+    _S.RETIRED: frozenset(),
+}
+
+PLACED = frozenset({_S.STARTING, _S.READY, _S.SERVING, _S.DRAINING})
+"""States with replicas."""
+ROUTED = frozenset({_S.READY, _S.SERVING, _S.DRAINING})
+"""States in which gateways know of it: before, nobody may be sent there by a pin."""
+WANTABLE = frozenset({_S.PENDING, _S.STARTING, _S.READY, _S.SERVING})
+"""States in which it can (still) become what the user asked for."""
+
+
+class Deployment(msgspec.Struct, frozen=True, kw_only=True):
+    """What the user asked for, by name."""
+
+    name: str
+    spec: DeploymentSpec
+    generation: int
+    """Grows with every change: whoever decides on an older one has decided for nothing."""
+    deleted: bool = False
+
+
+class Target(msgspec.Struct, frozen=True, kw_only=True):
+    """A revision that should be: what makes two revisions the same."""
+
+    version: int
+    digest: str
+    spec: DeploymentSpec
+    """The deployment's, with ``model`` pinned to the version and no ``also``."""
+
+
+class Placement(msgspec.Struct, frozen=True, kw_only=True):
+    """Which replicas a revision has. Kept in the database, so that a restarted control finds its own."""
+
+    numbers: tuple[int, ...]
+    """The ``n`` of ``<revision>.<n>`` of those that should run, rising."""
+    next: int
+    """The next number; none is ever given twice."""
+    python: str | None = None
+    """Interpreter of the package's environment; None: the server's own, wherever it is installed by now."""
+
+    def without(self, dropped: frozenset[int], *, fresh: int = 0) -> Placement:
+        """Return it less ``dropped`` and plus ``fresh`` new numbers."""
+        kept = (number for number in self.numbers if number not in dropped)
+        return msgspec.structs.replace(self, numbers=(*kept, *range(self.next, self.next + fresh)), next=self.next + fresh)
+
+
+class Revision(msgspec.Struct, frozen=True, kw_only=True):
+    """An immutable snapshot of a deployment, and how far it has come."""
+
+    name: str
+    """``<deployment>-<number>``."""
+    deployment: str
+    number: int
+    target: Target
+    state: RevisionState
+    reason: str = ""
+    placement: Placement | None = None
+
+    @property
+    def spec(self) -> DeploymentSpec:
+        """The configuration it was made with."""
+        return self.target.spec
+
+    @property
+    def replicas(self) -> tuple[str, ...]:
+        """Ids of the replicas that should run."""
+        return tuple(self.replica(number) for number in self.placement.numbers) if self.placement and self.state in PLACED else ()
+
+    def replica(self, number: int) -> str:
+        """Return the id of its replica ``number``."""
+        return f"{self.name}.{number}"
+
+
+class Prepared(msgspec.Struct, frozen=True, kw_only=True):
+    """The package is verified and its environment there."""
+
+    python: str | None
+    """See `Placement.python`."""
+
+
+class Refused(msgspec.Struct, frozen=True, kw_only=True):
+    """The package cannot be run here."""
+
+    reason: str
+
+
+class View(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything known of one deployment at one moment: what a decision is made of."""
+
+    deployment: Deployment
+    revisions: tuple[Revision, ...] = ()
+    """Those that are not RETIRED, oldest first."""
+    main: Target | None = None
+    """What the deployment's reference resolves to; None when it is deleted or the reference resolves to nothing (any more)."""
+    also: tuple[Target, ...] = ()
+    unresolved: str = ""
+    """Why ``main`` is None although the deployment is not deleted."""
+    prepared: Mapping[str, Prepared | Refused] = {}
+    """By digest; missing while it is being prepared."""
+    observed: Mapping[str, ObservedReplica] = {}
+    """What the executor says, by replica id."""
+    linked: bool = False
+    """Whether a gateway reports. Without it nothing is known of readiness, and nothing is judged by it."""
+    links: Mapping[str, ReplicaReport] = {}
+    """What the gateway says, by replica id."""
+    failures: Mapping[str, str] = {}
+    """Words of the replicas that said FAILED, by id."""
+    loads: Mapping[str, RevisionReport] = {}
+    """By revision."""
+    shares: Mapping[str, int] | None = None
+    """Revision -> weight in the newest routing table, once the gateway has it in force; None before."""
+    ages: Mapping[str, float] = {}
+    """Seconds a revision has been in its state, and a replica ready, as far as this control has seen it."""
+
+    def wanted(self) -> tuple[Target, ...]:
+        """The targets, the main one last, each once."""
+        targets = dict.fromkeys((*self.also, self.main))
+        targets[self.main] = targets.pop(self.main)
+        return tuple(target for target in targets if target is not None)
+
+    def fulfilling(self, target: Target | None) -> Revision | None:
+        """The newest revision that is or may become ``target``, or has failed at it."""
+        states = WANTABLE | {RevisionState.FAILED}
+        found = [revision for revision in self.revisions if revision.target == target and revision.state in states]
+        return found[-1] if found else None
+
+    def serving(self) -> Revision | None:
+        """The revision with the traffic, if there is one."""
+        return next((revision for revision in self.revisions if revision.state is RevisionState.SERVING), None)
+
+    def is_ready(self, replica: str) -> bool:
+        """Whether the gateway can send batches to ``replica``."""
+        link = self.links.get(replica)
+        return link is not None and link.state is LinkState.READY
+
+    def ready(self, revision: Revision) -> int:
+        """How many replicas of ``revision`` are ready."""
+        return sum(self.is_ready(replica) for replica in revision.replicas)
+
+
+def pin(spec: DeploymentSpec, version: int) -> DeploymentSpec:
+    """Return ``spec`` as a revision for ``version`` freezes it."""
+    return msgspec.structs.replace(spec, model=f"{spec.model.partition('@')[0]}@{version}", also=())
