@@ -8,7 +8,7 @@ import pytest
 from source import Import, Module, foreign, modules
 
 PORCH = ("errors", "spec", "tensors", "json_tensors", "routes", "journal", "clock", "plugins", "telemetry", "home")
-REPLICA_FILES = ("replica", "worker", "link", "describe", "bootstrap", "example")
+REPLICA_FILES = ("replica", "worker", "link", "describe", "dryrun", "bootstrap", "example")
 REPLICA_SIDE = (*(f"serving.{name}" for name in REPLICA_FILES), "runtimes", "tensors", "errors", "plugins")
 GATEWAY_PARTS = ("protocols.base", "package.signature", *PORCH)
 SHELVES = ("runtimes", "protocols", "executors", "drift")

@@ -29,6 +29,8 @@ BOUNDARIES: dict[str, str] = {
     "serving.replica": "the worker loop: whatever a framework raises becomes an answer, and the replica lives on",
     "serving.worker": "the worker loop: whatever a model raises becomes an error frame, and the replica lives on",
     "serving.describe": "loads a model somebody handed in: whatever it raises is the text of a refusal",
+    "serving.dryrun": "runs a model somebody handed in: whatever it raises is the text of a refusal",
+    "testing": "a conformance suite says what a plugin raised, whatever it was",
     "control.reconcile": "the reconcile tick: an effect that failed is looked at again by the next tick",
     "control.api": "the HTTP edge of control",
     "cli.main": "the edge to the shell: an unexpected error is said in one line, with where its traceback lies",

@@ -457,6 +457,7 @@ def test_the_next_server_takes_over_from_a_killed_one(stage: Stage) -> None:
     assert (stage.running("gateway-0"), stage.running("a-1.1"), stage.ask()["pid"]) == (gateway, replica, gateway)
     assert not alive(control) and stage.running("control") != control
     until(lambda: not alive(old))
+    assert len([fd for fd in os.listdir(f"/proc/{stage.running('control')}/fd") if int(fd) > 2]) == 1
     assert "took over from an earlier server: gateway-0, " in stage.terminal() and "port 1 was asked for" in stage.terminal()
     for name, pid in (("gateway-0", gateway), ("a-1.1", replica)):
         os.kill(pid, signal.SIGKILL)  # adopted ones are watched, and come back, like our own

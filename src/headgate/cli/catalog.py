@@ -14,10 +14,14 @@ from typing import Any, Protocol
 
 from headgate.cli.api import Api, segment
 from headgate.cli.connection import find, home_of
+from headgate.errors import NotFound
 
 
 class Catalog(Protocol):
     """What can be asked of a registry, with or without a server."""
+
+    def known(self, model: str, source_digest: str) -> str | None:
+        """Return the digest of the package that ``model`` has of the same source, if any."""
 
     def staging(self) -> AbstractContextManager[Path]:
         """Give an empty folder to build a package in."""
@@ -32,7 +36,7 @@ class Catalog(Protocol):
         """Return every model."""
 
     def versions(self, model: str) -> list[dict[str, Any]]:
-        """Return the versions of ``model``."""
+        """Return the versions of ``model``, oldest first."""
 
     def set_alias(self, model: str, alias: str, version: int) -> None:
         """Point ``alias`` at ``version``."""
@@ -55,6 +59,15 @@ class RemoteCatalog:
 
     def __init__(self, api: Api) -> None:
         self._api = api
+
+    def known(self, model: str, source_digest: str) -> str | None:
+        """Return the digest of the newest package of the same source."""
+        try:
+            versions = self.versions(model)
+        except NotFound:
+            return None
+        found = [str(version["digest"]) for version in versions if version["source_digest"] == source_digest]
+        return found[-1] if found else None
 
     @contextmanager
     def staging(self) -> Iterator[Path]:

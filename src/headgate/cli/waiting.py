@@ -6,23 +6,9 @@ import time
 from typing import Any
 
 from headgate.cli.api import Api, segment
-from headgate.errors import Conflict, DeadlineExceeded, NotFound, ServerUnreachable
+from headgate.errors import Conflict, DeadlineExceeded, NotFound
 
-_POLL = 0.1
-_POLL_CONTROL = 0.02
-
-
-def until_live(api: Api, limit: float) -> None:
-    """Return as soon as control answers. Raises `ServerUnreachable` after ``limit`` seconds."""
-    end = time.monotonic() + limit
-    while True:
-        try:
-            api.get("/healthz")
-            return
-        except ServerUnreachable:
-            if time.monotonic() > end:
-                raise
-            time.sleep(_POLL_CONTROL)
+_POLL = 0.05
 
 
 def until_ready(api: Api, name: str, revision: str, limit: float) -> dict[str, Any]:

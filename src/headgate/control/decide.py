@@ -53,9 +53,6 @@ Action = Create | Move | Place
 
 def decide(view: View) -> list[Action]:
     """Return what to do for one deployment, in this order."""
-    if view.main is None and not view.deployment.deleted:
-        # The reference resolves to nothing: an accident of the registry, and no reason to touch what serves.
-        return [action for revision in view.revisions if (action := _upkeep(view, revision))]
     actions: list[Action] = [Create(target) for target in view.wanted() if view.fulfilling(target) is None]
     for revision in view.revisions:
         actions.extend(_NEXT[revision.state](view, revision))
@@ -84,7 +81,7 @@ def _starting(view: View, revision: Revision) -> Iterator[Action]:
 
 
 def _ready(view: View, revision: Revision) -> Iterator[Action]:
-    if revision == view.fulfilling(view.main):
+    if revision == view.fulfilling(view.main) and _can_serve(view, revision):
         yield Move(revision.name, RevisionState.SERVING)
         if (old := view.serving()) is not None:
             warm = _is_wanted(view, old)
@@ -173,26 +170,34 @@ def _failure(view: View, revision: Revision) -> str:
 
 def _upkeep(view: View, revision: Revision) -> Action | None:
     """Replace replicas that hang, and those that have grown above their memory once a successor is ready."""
-    if revision.placement is None or not view.linked or revision.state is RevisionState.DRAINING:
+    before = revision.placement
+    if before is None or not view.linked:
         return None
-    placement = _less_stuck(view, revision, revision.placement)
-    if placement == revision.placement:
-        placement = _less_grown(view, revision, placement)
-    return Place(revision.name, placement) if placement != revision.placement else None
+    prepared = view.prepared.get(revision.target.digest)
+    placement = _less_stuck(view, revision, before)
+    if placement == before:
+        placement = _less_grown(view, revision, before)
+    if isinstance(prepared, Prepared) and prepared.python != placement.python:
+        # The environment was made anew, or this Headgate is installed elsewhere: from its next start on.
+        placement = msgspec.structs.replace(placement, python=prepared.python)
+    return Place(revision.name, placement) if placement != before else None
 
 
 def _less_stuck(view: View, revision: Revision, placement: Placement) -> Placement:
     limit = revision.spec.batch_timeout + STUCK_GRACE
-    busy = {number: view.links.get(revision.replica(number)) for number in placement.numbers}
-    stuck = frozenset(number for number, link in busy.items() if link is not None and link.busy_seconds > limit)
+    links = {number: view.links.get(revision.replica(number)) for number in placement.numbers}
+    stuck = frozenset(number for number, link in links.items() if link is not None and link.busy_seconds > limit)
     return placement.without(stuck, fresh=len(stuck))
 
 
 def _less_grown(view: View, revision: Revision, placement: Placement) -> Placement:
     surplus = len(placement.numbers) - revision.spec.scale.min_replicas
-    grown = [number for number in placement.numbers if _has_grown(view, revision, number)]
+    grown = [number for number in placement.numbers if _is_above_memory(view, revision, number)]
     if surplus <= 0:
-        return placement.without(frozenset(), fresh=1 if grown else 0)
+        successors = placement.next - 1 - revision.spec.scale.min_replicas
+        patience = min(SETTLING * 2.0 ** min(successors, 10), LONGEST_SETTLING)
+        overdue = any(view.ages.get(revision.replica(number), 0.0) >= patience for number in grown)
+        return placement.without(frozenset(), fresh=int(overdue))
     leaving = sorted(placement.numbers, key=lambda number: (number not in grown, number))[:surplus]
     staying = [number for number in placement.numbers if number not in leaving]
     if all(view.is_ready(revision.replica(number)) for number in staying):
@@ -200,10 +205,6 @@ def _less_grown(view: View, revision: Revision, placement: Placement) -> Placeme
     return placement
 
 
-def _has_grown(view: View, revision: Revision, number: int) -> bool:
-    limit, replica = revision.spec.resources.memory, revision.replica(number)
-    seen = view.observed.get(replica)
-    if limit is None or seen is None or seen.rss <= limit or revision.placement is None:
-        return False
-    successors = revision.placement.next - 1 - revision.spec.scale.min_replicas
-    return view.ages.get(replica, 0.0) >= min(SETTLING * 2.0 ** min(successors, 10), LONGEST_SETTLING)
+def _is_above_memory(view: View, revision: Revision, number: int) -> bool:
+    limit, seen = revision.spec.resources.memory, view.observed.get(revision.replica(number))
+    return limit is not None and seen is not None and seen.rss > limit

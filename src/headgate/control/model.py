@@ -136,10 +136,10 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
     revisions: tuple[Revision, ...] = ()
     """Those that are not RETIRED, oldest first."""
     main: Target | None = None
-    """What the deployment's reference resolves to; None when it is deleted or the reference resolves to nothing (any more)."""
+    """What the deployment's reference resolves to, or last did; None when it is deleted."""
     also: tuple[Target, ...] = ()
     unresolved: str = ""
-    """Why ``main`` is None although the deployment is not deleted."""
+    """Why the reference resolves to nothing any more: an accident of the registry, and no reason to touch what serves."""
     prepared: Mapping[str, Prepared | Refused] = {}
     """By digest; missing while it is being prepared."""
     observed: Mapping[str, ObservedReplica] = {}

@@ -93,7 +93,8 @@ class Plan:
     def _check_tail(self, plan: InputPlan, shape: Shape, tail: Shape) -> None:
         if any(size < 0 for size in shape):
             raise InvalidRequest(
-                f"invalid shape for input '{plan.name}': shape {list(shape)} contains one or more invalid dimensions; sizes are 0 or more"
+                f"invalid shape for input '{plan.name}': shape {list(shape)} contains one or more invalid dimensions; "
+                "sizes are 0 or more"
             )
         if len(tail) != len(plan.tail) or any(want not in (-1, size) for want, size in zip(plan.tail, tail, strict=True)):
             raise InvalidRequest(self._wrong_shape(plan, shape))
@@ -182,7 +183,8 @@ class InferRequest:
         self.sink: Any = None
         self.arrived = 0.0
         self.deadline = 0.0
-        self.started = 0.0
+        self.started: float | None = None
+        """When a replica got it; None while it waits."""
         self.done = False
         self.deaths = 0
         self.piece = False
@@ -292,6 +294,10 @@ class DeploymentView(Interface):
 
     def version_ready(self, version: str | None) -> bool:
         """Whether a request for it would be computed now. Raises `NotFound`."""
+        ...
+
+    def example(self) -> Any:
+        """The package's input example as parsed JSON, or None."""
         ...
 
     def platform(self, version: str | None) -> str:

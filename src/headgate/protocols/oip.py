@@ -377,7 +377,8 @@ def _read_raw(body: memoryview, plan: Plan) -> InferRequest:
     """The whole body is the one input; one row; all outputs go back in binary form."""
     if len(plan.inputs) != 1:
         raise InvalidRequest(
-            f"Raw request must only have 1 input (found 1) to be deduced but got {len(plan.inputs)} inputs in '{plan.model}' model configuration"
+            f"Raw request must only have 1 input (found 1) to be deduced but got {len(plan.inputs)} inputs "
+            f"in '{plan.model}' model configuration"
         )
     only = plan.inputs[0]
     if only.tail.count(-1) > 1:

@@ -57,7 +57,8 @@ def _check_row(row: Any, where: str, plan: Plan) -> None:
     for key in row:
         if key not in plan.by_name:
             raise InvalidRequest(
-                f"{where}model '{plan.model}' has no input {key[:200]!r}{did_you_mean(key, plan.by_name) or ';'} it takes {sorted(plan.by_name)}"
+                f"{where}model '{plan.model}' has no input {key[:200]!r}{did_you_mean(key, plan.by_name) or ';'} "
+                f"it takes {sorted(plan.by_name)}"
             )
 
 

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from headgate.clock import Clock, SystemClock
-from headgate.errors import DigestMismatch, HeadgateError, NotFound
+from headgate.errors import DigestMismatch, HeadgateError, NotFound, PackageError
 from headgate.package.folder import read_manifest, verify
 from headgate.package.manifest import Manifest, check_digest
 
@@ -49,18 +49,29 @@ class PackageStore:
     def add(self, folder: Path) -> str:
         """Verify the package in ``folder``, which `staging` has made, move it into the store and return its digest.
 
-        A package that is there already stays as it is. Raises `DigestMismatch` or `PackageError` if the folder is not what its
+        A package that is there already stays as it is, unless it is damaged: then it is replaced. Raises `DigestMismatch` or `PackageError` if the folder is not what its
         manifest promises; nothing is visible then.
         """
         manifest = verify(folder)
         target = self.root / check_digest(manifest.digest)
-        if not target.exists():
-            with _saying_full(self.root):
+        with _saying_full(self.root):
+            self._discard_damaged(target)
+            if not target.exists():
                 _seal(folder)
                 _rename(folder, target)
                 _sync(self.root)
         _remove(folder)
         return manifest.digest
+
+    def _discard_damaged(self, target: Path) -> None:
+        """Move what is at ``target`` out of the way if it is not the package of that name."""
+        if target.exists():
+            try:
+                if verify(target).digest == f"sha256:{target.name}":
+                    return
+            except PackageError:
+                pass
+            os.rename(target, tempfile.mkdtemp(prefix=INCOMING, dir=self.root))
 
     def path(self, digest: str) -> Path:
         """Return the folder of a package. Raises `NotFound` if it is not in the store."""

@@ -61,7 +61,8 @@ class OnnxRuntime(Runtime):
         inputs = [TensorInfo(node.name, _dtype(node), _fixed(node.shape)) for node in nodes]
         if batched is False:  # a constant that a request may replace has no batch axis
             inputs += [
-                TensorInfo(node.name, _dtype(node), _fixed(node.shape), True) for node in self._session.get_overridable_initializers()
+                TensorInfo(node.name, _dtype(node), _fixed(node.shape), True)
+                for node in self._session.get_overridable_initializers()
             ]
         outputs = tuple(TensorInfo(node.name, _dtype(node), _fixed(_shape_out(node))) for node in results)
         return Described(tuple(inputs), outputs, batched)

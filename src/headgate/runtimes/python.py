@@ -190,7 +190,9 @@ def _arguments(predict: Any, where: str) -> Parts:
     arguments = [p for p in list(inspect.signature(predict).parameters.values())[1:] if p.name != "parameters"]
     for argument in arguments:
         if argument.kind not in (argument.POSITIONAL_OR_KEYWORD, argument.KEYWORD_ONLY):
-            raise UnsupportedModel(f"argument {argument.name!r} of {where}.predict must be an ordinary one, with a name and a type hint")
+            raise UnsupportedModel(
+                f"argument {argument.name!r} of {where}.predict must be an ordinary one, with a name and a type hint"
+            )
     if not arguments:
         raise UnsupportedModel(f"{where}.predict takes no input: give it arguments with type hints")
     struct = _bare(hints.get(arguments[0].name))
@@ -255,7 +257,9 @@ def _parsed(name: str, hint: Any, optional: bool, where: str) -> Field:
     match = _ANNOTATION.fullmatch(said)
     if match is None or match[1] not in DTYPES:
         known = did_you_mean(match[1], DTYPES) if match else ""
-        raise UnsupportedModel(f"{said!r}, said of {name!r} in {where}, is no tensor: write it as 'FP32[30]', 'INT64[-1, 2]' or 'BYTES'{known}")
+        raise UnsupportedModel(
+            f"{said!r}, said of {name!r} in {where}, is no tensor: write it as 'FP32[30]', 'INT64[-1, 2]' or 'BYTES'{known}"
+        )
     return field._replace(dtype=match[1], shape=tuple(int(size) for size in (match[2] or "").split(",") if size.strip()))
 
 
@@ -357,5 +361,7 @@ def _text(name: str, value: Any) -> np.ndarray[Any, Any]:
     array = np.array(value, dtype=object)
     wrong = next((item for item in array.ravel().tolist() if not isinstance(item, (str, bytes))), None)
     if wrong is not None:
-        raise ModelFailed(f"{name!r} should be text by its hint, predict returned a {type(wrong).__name__}, or rows of unequal length")
+        raise ModelFailed(
+            f"{name!r} should be text by its hint, predict returned a {type(wrong).__name__}, or rows of unequal length"
+        )
     return array

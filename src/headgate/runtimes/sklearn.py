@@ -131,16 +131,21 @@ class SklearnRuntime(Runtime):
     def _load_skops(self, path: Path) -> Any:
         io = self.framework("skops.io")
         try:
-            foreign = [name for name in io.get_untrusted_types(file=path) if not _is_sklearn_class(name)]
-            own = [name for name in io.get_untrusted_types(file=path) if name not in foreign]
+            unusual = io.get_untrusted_types(file=path)
         except Exception as error:
             raise UnsupportedModel(f"{path.name} is not a readable skops file: {error}") from error
+        foreign = [name for name in unusual if not _is_harmless(name)]
         if foreign:
             raise UnsupportedModel(
                 f"{path.name} holds types that are not scikit-learn's, and loading those could run their code: {', '.join(foreign)}. "
                 "Build the model from scikit-learn's own steps, or serve it as a Python class that loads it (model.py:Model)"
             )
-        return io.load(path, trusted=own)
+        try:
+            return io.load(path, trusted=unusual)
+        except ModuleNotFoundError:
+            raise
+        except Exception as error:
+            raise UnsupportedModel(f"{path.name} is damaged, or of another version: {type(error).__name__}: {error}") from error
 
     def _load_pickle(self, path: Path) -> Any:
         joblib = self.framework("joblib")
@@ -184,12 +189,23 @@ def _kind(model: Any, name: str) -> str:
 def _is_sklearn_class(name: str) -> bool:
     # Functions are left out: among them are some that run or fetch what their arguments say.
     module, _, attribute = name.rpartition(".")
-    if module.partition(".")[0] != "sklearn" or module.startswith("sklearn.externals"):
-        return False
+    return module.partition(".")[0] == "sklearn" and isinstance(_resolved(module, attribute), type)
+
+
+def _is_harmless(name: str) -> bool:
+    """Whether a type in a skops file is scikit-learn's own class, or a NumPy scalar or dtype."""
+    module, _, attribute = name.rpartition(".")
+    if module == "numpy" or module.startswith("numpy.dtypes"):
+        found = _resolved(module, attribute)
+        return isinstance(found, type) and issubclass(found, (np.generic, np.dtype))
+    return not module.startswith("sklearn.externals") and _is_sklearn_class(name)
+
+
+def _resolved(module: str, attribute: str) -> object:
     try:
-        return isinstance(getattr(importlib.import_module(module), attribute, None), type)
+        return getattr(importlib.import_module(module), attribute, None)
     except ImportError:
-        return False
+        return None
 
 
 def _limit_jobs(model: Any, threads: int) -> None:
@@ -232,8 +248,12 @@ def _columns(model: Any) -> dict[str, Column] | None:
         fitted = getattr(_first(model), "feature_names_in_", None)
     if fitted is None:
         width = getattr(model, "n_features_in_", 0)
-        if any(_column(leaf, 0).dtype == "BYTES" for leaf, _ in _leaves(model, [str(i) for i in range(width)]) if not _is_text(leaf)):
-            raise UnsupportedModel("the model takes text columns without names: fit it on a pandas DataFrame, so that inputs have names")
+        if any(
+            _column(leaf, 0).dtype == "BYTES" for leaf, _ in _leaves(model, [str(i) for i in range(width)]) if not _is_text(leaf)
+        ):
+            raise UnsupportedModel(
+                "the model takes text columns without names: fit it on a pandas DataFrame, so that inputs have names"
+            )
         return None
     names = [str(name) for name in fitted]
     found: dict[str, Column] = {}
@@ -252,7 +272,9 @@ def _column(leaf: Any, index: int) -> Column:
         return Column("BYTES", (b"some text", b"more text", b"other words"))
     preprocessor = getattr(leaf, "_preprocessor", None)  # histogram boosting fitted on a frame with categories
     if preprocessor is not None:
-        return next((_column(inner, columns.index(index)) for inner, columns in _parts(preprocessor) if index in columns), Column("FP64"))
+        return next(
+            (_column(inner, columns.index(index)) for inner, columns in _parts(preprocessor) if index in columns), Column("FP64")
+        )
     categories = getattr(leaf, "categories_", None)
     if categories is not None and index < len(categories):
         return _of_categories(np.asarray(categories[index]))
@@ -307,11 +329,14 @@ def _three(column: Column) -> np.ndarray[Any, Any]:
     values = column.values or (0.5, 1.0, 2.0)
     array = np.empty(3, dtype=object)
     array[:] = [values[index % len(values)] for index in range(3)]
-    return array if column.dtype == "BYTES" else array.astype(np.dtype({"BOOL": "bool", "INT64": "int64"}.get(str(column.dtype), "float64")))
+    return (
+        array
+        if column.dtype == "BYTES"
+        else array.astype(np.dtype({"BOOL": "bool", "INT64": "int64"}.get(str(column.dtype), "float64")))
+    )
 
 
 def _dense(result: Any) -> np.ndarray[Any, Any]:
     if hasattr(result, "toarray"):
         result = result.toarray()
     return np.asarray(result.to_numpy() if hasattr(result, "to_numpy") else result)
-

@@ -66,7 +66,9 @@ class TensorflowRuntime(Runtime):
         except UnsupportedModel:
             raise
         except Exception as error:
-            raise UnsupportedModel(f"TensorFlow cannot load {path.name}: {str(error).strip().partition(chr(10))[0][:300]}") from error
+            raise UnsupportedModel(
+                f"TensorFlow cannot load {path.name}: {str(error).strip().partition(chr(10))[0][:300]}"
+            ) from error
 
     def describe(self, example: Arrays | None) -> Described:
         """Read the signature."""
@@ -125,7 +127,9 @@ def _infos(specs: Iterable[tuple[str, Any]]) -> Iterable[TensorInfo]:
     for name, spec in specs:
         dtype = _DTYPES.get(spec.dtype.name)
         if dtype is None:
-            raise UnsupportedModel(f"{name!r} is a {spec.dtype.name}, which the Open Inference Protocol has no name for: cast it in the model")
+            raise UnsupportedModel(
+                f"{name!r} is a {spec.dtype.name}, which the Open Inference Protocol has no name for: cast it in the model"
+            )
         sizes = [] if spec.shape.rank is None else spec.shape.as_list()
         yield TensorInfo(name, dtype, tuple(-1 if size is None else int(size) for size in sizes))
 

@@ -136,11 +136,15 @@ class TorchRuntime(Runtime):
             if "Tensor" in str(argument.type):
                 yield argument.name, argument.has_default_value()
             elif not argument.has_default_value():
-                raise UnsupportedModel(f"forward wants {argument.name!r}, a {argument.type}: only tensors can be sent. Export it: {_EXPORT}")
+                raise UnsupportedModel(
+                    f"forward wants {argument.name!r}, a {argument.type}: only tensors can be sent. Export it: {_EXPORT}"
+                )
 
     def _describe_module(self, example: Arrays | None) -> Described:
         if example is None:
-            raise NeedsExample("this kind of PyTorch file does not say what shapes and dtypes it takes (a .pt2 of torch.export does)")
+            raise NeedsExample(
+                "this kind of PyTorch file does not say what shapes and dtypes it takes (a .pt2 of torch.export does)"
+            )
         inputs = []
         for name, optional in self._arguments():
             array = named(example, name)
@@ -186,7 +190,10 @@ class TorchRuntime(Runtime):
         if self._most is None or rows <= self._most:
             return self._call(tensors)
         starts = range(0, rows, self._most)
-        parts = [dict(_outputs(self._call({k: v[at : at + self._most] for k, v in tensors.items()}), self._torch.Tensor)) for at in starts]
+        parts = [
+            dict(_outputs(self._call({k: v[at : at + self._most] for k, v in tensors.items()}), self._torch.Tensor))
+            for at in starts
+        ]
         return {name: self._torch.cat([part[name] for part in parts]) for name in parts[0]}
 
     def _call(self, tensors: dict[str, Any]) -> Any:

@@ -126,7 +126,11 @@ class XgboostRuntime(Runtime):
             return {}
         model = json.loads(bytes(self._booster.save_raw("json")))["learner"]["gradient_booster"]["model"]
         encoded = model.get("cats", {}).get("enc", [])
-        return {index: {value: code for code, value in enumerate(_values(entry))} for index, entry in enumerate(encoded) if entry["values"]}
+        return {
+            index: {value: code for code, value in enumerate(_values(entry))}
+            for index, entry in enumerate(encoded)
+            if entry["values"]
+        }
 
 
 def _values(entry: dict[str, Any]) -> list[object]:

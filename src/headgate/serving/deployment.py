@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from bisect import bisect_right
 from collections.abc import Callable, Mapping
 from itertools import accumulate
+from typing import Any
 
 from headgate.errors import NotFound, NotReady
 from headgate.protocols.base import Plan
@@ -73,6 +75,11 @@ class Deployment:
     def version_ready(self, version: str | None) -> bool:
         """Return whether a request for ``version`` would be computed now."""
         return self._pinned(version).ready if version is not None else self.ready
+
+    def example(self) -> Any:
+        """Return the input example of the first revision of the split, or None."""
+        data = self._any().route.example
+        return json.loads(data) if data else None
 
     def platform(self, version: str | None) -> str:
         """Return the runtime of a version, or of the first revision of the split."""

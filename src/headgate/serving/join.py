@@ -64,6 +64,7 @@ class _Join:
         self._answers[id(piece)] = response._replace(outputs=outputs)
         self._left -= 1
         if not self._left:
+            self._request.started = max(piece.started or 0.0 for piece in self._request.pieces)
             outputs, batch = _joined([self._answers[id(piece)] for piece in self._request.pieces])
             self._owner.answer(self._request, outputs, batch)
 

@@ -259,13 +259,13 @@ class Revision:
             for piece in request.pieces:
                 if not piece.done:
                     self._drop(piece)
-        elif not request.started:
+        elif request.started is None:
             self.waiting.forget(request)
 
     def _put_back(self, batch: list[InferRequest]) -> None:
         alive = [request for request in batch if not request.done]
         for request in alive:
-            request.started = 0.0
+            request.started = None
         if alive:
             self.waiting.put_back(alive)
 

@@ -109,8 +109,9 @@ def _exchange(link: Path, deadline: float, fds: list[int]) -> int:
         connection.sendall(_FRAME.pack(_FRAME.size - 4 + len(payload), _HELLO, 0, 0, 0) + payload)
         while len(data) < _FRAME.size or len(data) < 4 + min(_FRAME.unpack_from(data)[0], _LARGEST_FRAME):
             connection.settimeout(max(deadline - time.monotonic(), 0.001))
-            # Without the flag every child would inherit the socket and keep the port.
-            part, more, _, _ = socket.recv_fds(connection, _LARGEST_FRAME, 8, socket.MSG_CMSG_CLOEXEC)
+            part, more, _, _ = socket.recv_fds(connection, _LARGEST_FRAME, 8)
+            for fd in more:
+                os.set_inheritable(fd, False)  # else every child keeps the port; recv_fds of 3.11 drops MSG_CMSG_CLOEXEC
             fds += more
             data += part
             if not part:

@@ -14,7 +14,7 @@ from headgate.cli.connection import connect
 from headgate.cli.output import emit, note
 from headgate.cli.publish import publish
 from headgate.cli.specs import apply
-from headgate.cli.targets import check, looks_like_path, name_of
+from headgate.cli.targets import looks_like_path
 from headgate.cli.waiting import until_ready
 
 
@@ -32,15 +32,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Deploy, and wait until the new revision serves."""
-    is_file = looks_like_path(args.what)
-    if is_file:
-        check(args.what)
     api = connect(args)
     reference = args.what
-    if is_file:
-        name = name_of(args.what, args.name)
-        reference = publish(RemoteCatalog(api), args.what, name, args).reference
-        note(f"{reference} registered")
+    if looks_like_path(args.what):
+        reference = publish(RemoteCatalog(api), args.what, args).reference
+        note(f"deploying {reference}")
     name = args.name or reference.partition("@")[0]
     status = apply(api, name, reference, flags.settings(args))
     if not args.no_wait:

@@ -10,7 +10,6 @@ from headgate.cli.arguments import add_connection, add_output, add_packaging
 from headgate.cli.catalog import open_catalog
 from headgate.cli.output import emit, note
 from headgate.cli.publish import publish
-from headgate.cli.targets import check, name_of
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,10 +24,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Register the version."""
-    check(args.target)
-    name = name_of(args.target, args.name)
     with open_catalog(args) as catalog:
-        pushed = publish(catalog, args.target, name, args)
+        pushed = publish(catalog, args.target, args)
     if not pushed.created:
         note(f"nothing has changed: {pushed.reference} is this model already")
     emit(args.output, {**pushed.version, "reference": pushed.reference, "created": pushed.created}, lambda: pushed.reference)

@@ -11,7 +11,8 @@ import sys
 from headgate.cli import flags
 from headgate.cli.arguments import add_home, add_packaging
 from headgate.cli.connection import home_of
-from headgate.cli.targets import names_of
+from headgate.cli.targets import check
+from headgate.errors import InvalidRequest
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,7 +40,10 @@ def _add_security(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Become the supervisor; what was named is deployed by a child."""
-    names_of(args.targets, args.name)
+    if args.name and len(args.targets) != 1:
+        raise InvalidRequest(f"--name: names one model, but there are {len(args.targets)} targets; leave it out, or serve that one alone")
+    for target in args.targets:
+        check(target)
     # Only this process outlives its command line, so only it is kept free of everything the others need.
     from headgate.supervisor import ServeOptions, run
 

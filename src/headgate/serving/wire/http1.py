@@ -33,7 +33,8 @@ class HttpConnection(asyncio.Protocol):
     """One client connection."""
 
     __slots__ = (
-        "_body", "_busy", "_chunked", "_closing", "_gateway", "_have", "_head", "_rest", "_stuck", "_waits_since", "request", "series", "transport",
+        "_body", "_busy", "_chunked", "_closing", "_gateway", "_have", "_head", "_rest", "_stuck", "_waits_since",
+        "request", "series", "transport",
     )  # fmt: skip
 
     def __init__(self, gateway: Gateway) -> None:
@@ -219,7 +220,7 @@ class HttpConnection(asyncio.Protocol):
         extra = b""
         if head.timing:
             extra = b"x-headgate-queue-ms: %.3f\r\nx-headgate-compute-ms: %.3f\r\nx-headgate-batch-rows: %d\r\n" % (
-                (request.started - request.arrived) * 1e3, response.batch.compute * 1e3, response.batch.rows,
+                ((request.started or request.arrived) - request.arrived) * 1e3, response.batch.compute * 1e3, response.batch.rows,
             )  # fmt: skip
         self.series.count(200, response.batch.finished - request.arrived)
         self.reply(reply, extra)
@@ -263,16 +264,18 @@ class HttpConnection(asyncio.Protocol):
             return
         close = not head.keep_alive or self._closing or gateway.draining
         body = reply.body
-        answer = b"%bcontent-type: %b\r\ncontent-length: %d\r\nx-request-id: %b\r\n%b%b%b%b\r\n" % (
+        request_id = head.request_id or gateway.ids.next().encode()
+        answer = b"%bcontent-type: %b\r\ncontent-length: %d\r\nx-request-id: %b\r\n%b%b%b\r\n" % (
             gateway.ok_prefix if reply.status == 200 else _STATUS[reply.status] + gateway.common_headers,
             reply.content_type,
             len(body),
-            head.request_id or gateway.ids.next().encode(),
+            request_id,
             reply.headers,
             headers,
-            gateway.security_headers,
-            b"connection: close\r\n" if close else b"" if head.method else b"",
+            b"connection: close\r\n" if close else b"",
         )
+        if gateway.access_log:
+            gateway.log_request(head, reply.status, len(body), request_id.decode())
         if head.method == "HEAD":
             body = b""
         if len(body) < _STASH:

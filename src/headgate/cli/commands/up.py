@@ -1,0 +1,110 @@
+"""Deploy the targets of 'serve' on the server that has just started, and say how to use them. Called by 'serve' itself."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any, NamedTuple
+
+from headgate.cli import flags, welcome
+from headgate.cli.api import Address, Api
+from headgate.cli.arguments import add_home, add_packaging
+from headgate.cli.catalog import RemoteCatalog
+from headgate.cli.connection import home_of, key_of, live_server
+from headgate.cli.output import note
+from headgate.cli.publish import publish
+from headgate.cli.specs import apply
+from headgate.cli.waiting import until_ready
+from headgate.errors import HeadgateError, InvalidRequest, ServerUnreachable
+from headgate.package.detect import detect
+
+_READY_LIMIT = 3600.0
+"""Seconds; a replica that does not load is given up by the server itself, much earlier."""
+
+
+class Deployed(NamedTuple):
+    """A deployment that was asked for."""
+
+    name: str
+    revision: str
+    example: Any
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the flags."""
+    parser.add_argument("targets", metavar="TARGET", nargs="*")
+    parser.add_argument("--name")
+    parser.add_argument("--key")
+    parser.add_argument("--ca", help="the server's own certificate")
+    add_home(parser)
+    flags.add_flags(parser)
+    add_packaging(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Deploy, wait, and print; the exit code is an error's only where nothing is left to serve."""
+    server = live_server(home_of(args))
+    if server is None:
+        raise ServerUnreachable(f"no server runs on {home_of(args).path}; 'headgate serve' starts one and calls this itself")
+    _check_names(args)
+    api = Api(Address(server["control_url"], key_of(args), args.ca, pinned=bool(args.ca)))
+    inference = Api(Address(server["inference_url"], key_of(args), args.ca, pinned=bool(args.ca)))
+    failures: list[HeadgateError] = []
+    access = welcome.Access(inference, args.ca, bool(key_of(args)))
+    for deployed in _deploy_all(args, api, failures) if args.targets else _deployed_before(api):
+        try:
+            status = until_ready(api, deployed.name, deployed.revision, _READY_LIMIT)
+            print(welcome.deployment(access, status, deployed.example), flush=True)
+        except HeadgateError as error:
+            failures.append(_said(error))
+    return _conclude(server, api, failures)
+
+
+def _check_names(args: argparse.Namespace) -> None:
+    """Refuse two targets of one name before any is deployed: the second would silently replace the first."""
+    taken: dict[str, str] = {}
+    for target in args.targets:
+        name = args.name or detect(target, trust_pickle=args.trust_pickle).name
+        if name in taken:
+            raise InvalidRequest(f"{taken[name]} and {target} would both be {name!r}; rename one, or deploy it with 'headgate deploy --name'")
+        taken[name] = target
+
+
+def _deploy_all(args: argparse.Namespace, api: Api, failures: list[HeadgateError]) -> list[Deployed]:
+    """Register and deploy every target; what fails is said and does not hold up the others."""
+    catalog = RemoteCatalog(api)
+    fresh = not home_of(args).database.exists()
+    deployed: list[Deployed] = []
+    for target in args.targets:
+        try:
+            # In a new home nothing is known, so the model is looked at while control is still starting.
+            published = publish(catalog, target, args, known=(lambda *_: None) if fresh else None)
+            name = args.name or published.version["model"]
+            status = apply(api, name, published.reference, flags.settings(args))
+            deployed.append(Deployed(name, status["revision"], published.example))
+        except HeadgateError as error:
+            failures.append(_said(error))
+    return deployed
+
+
+def _deployed_before(api: Api) -> list[Deployed]:
+    """Return what the home has deployed."""
+    return [Deployed(found["name"], found["revision"], None) for found in api.get("/status")["deployments"]]
+
+
+def _said(error: HeadgateError) -> HeadgateError:
+    note(f"headgate: {error}")
+    return error
+
+
+def _conclude(server: dict[str, Any], api: Api, failures: list[HeadgateError]) -> int:
+    """Say where the server is, and end it by an exit code only where it has failed and has nothing to do."""
+    deployments = api.get("/status")["deployments"]
+    serving = [found["name"] for found in deployments if found["state"] in ("ready", "degraded")]
+    if failures and not serving:
+        return failures[0].exit
+    if not deployments:
+        note("nothing is deployed yet; deploy a model with: headgate deploy model.onnx")
+    elif len(serving) > 1:
+        print(f"\nserving {', '.join(serving)}")
+    print(welcome.server(server), flush=True)
+    return 0

@@ -1,0 +1,93 @@
+"""From revisions to what gateways and the executor are told: the routing table and the list of replicas. Pure functions.
+
+Both follow from what is stored alone, never from what is observed, so that a control that has just started says what the last one
+said.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from headgate.control.model import PLACED, ROUTED, Deployment, Revision, RevisionState
+from headgate.control.packages import Facts
+from headgate.executors.base import ReplicaSpec
+from headgate.routes import DeploymentRoute, RevisionRoute, Weight
+
+WHOLE = 10_000
+"""All of the traffic, in hundredths of a percent."""
+
+
+class Machine(msgspec.Struct, frozen=True, kw_only=True):
+    """Where replicas run."""
+
+    cores: int
+    python: str
+    """The server's own interpreter."""
+
+
+def deployment_route(
+    deployment: Deployment, revisions: Sequence[Revision], facts: Mapping[str, Facts], aliases: dict[str, int]
+) -> DeploymentRoute | None:
+    """Return the route of one deployment; None once it has ended. ``facts`` are those of every routed revision, by digest."""
+    # Whoever drains comes first: a pin means the newest revision of its version, and should rather mean one that stays.
+    routed = sorted((revision for revision in revisions if revision.state in ROUTED), key=_drains)
+    if deployment.deleted and not routed:
+        return None
+    serving = next((revision for revision in routed if revision.state is RevisionState.SERVING), None)
+    # The settings of a candidate come into force with it, not before.
+    spec = (serving or routed[-1]).spec if routed else deployment.spec
+    v1 = spec.v1 or (facts[serving.target.digest].v1 if serving else "tfserving")
+    return DeploymentRoute(
+        name=deployment.name,
+        model=deployment.spec.model.partition("@")[0],
+        timeout=spec.timeout,
+        split=(Weight(revision=serving.name, share=WHOLE),) if serving else (),
+        revisions=tuple(_revision_route(revision, facts[revision.target.digest]) for revision in routed),
+        aliases=aliases,
+        v1=v1,
+    )
+
+
+def _drains(revision: Revision) -> tuple[bool, int]:
+    return revision.state is not RevisionState.DRAINING, revision.number
+
+
+def _revision_route(revision: Revision, facts: Facts) -> RevisionRoute:
+    spec = revision.spec
+    return RevisionRoute(
+        name=revision.name,
+        version=revision.target.version,
+        signature=msgspec.Raw(facts.signature),
+        platform=facts.platform,
+        batch_timeout=spec.batch_timeout,
+        max_rows=spec.batching.max_rows,
+        max_delay=spec.batching.max_delay,
+        max_queue_rows=spec.batching.max_queue_rows,
+        splittable=facts.splittable,
+        idempotent=facts.idempotent if spec.idempotent is None else spec.idempotent,
+        expected=spec.scale.min_replicas,
+        example=facts.example,
+    )
+
+
+def replica_specs(revision: Revision, folder: str, machine: Machine) -> list[ReplicaSpec]:
+    """Return the replicas of one revision that should run; ``folder`` is that of its package."""
+    if revision.placement is None or revision.state not in PLACED:
+        return []
+    spec = revision.spec
+    threads = spec.resources.threads or max(1, machine.cores // spec.scale.min_replicas)
+    return [
+        ReplicaSpec(
+            id=replica,
+            revision=revision.name,
+            package=folder,
+            python=revision.placement.python or machine.python,
+            device=spec.resources.device,
+            threads=threads,
+            batch_timeout=spec.batch_timeout,
+            load_timeout=spec.load_timeout,
+        )
+        for replica in revision.replicas
+    ]

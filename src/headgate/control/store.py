@@ -1,0 +1,241 @@
+"""Desired state in the home's database, and the only writer of it.
+
+Deployments carry a generation that every change of what is asked for raises; an action that was decided on an older one is not
+carried out. A revision's row is written once but for its state and reason; which replicas it has lies in ``meta``, until it ends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import msgspec
+from sqlalchemy import JSON, delete, select
+from sqlalchemy.orm import Mapped, Session, mapped_column
+
+from headgate.clock import Clock
+from headgate.control.decide import Action, Create, Move, Place
+from headgate.control.model import TRANSITIONS, Deployment, Placement, Revision, RevisionState, Target
+from headgate.errors import Conflict, NotFound, did_you_mean
+from headgate.registry.database import Base, Database
+from headgate.spec import DeploymentSpec, parse_reference, parse_spec, spec_fields
+
+_TABLE = "table"
+_PLACEMENT = "placement/"
+
+
+class DeploymentRow(Base):
+    """Table ``deployments``; the row of a deleted one stays, so that its revisions' names are never given again."""
+
+    __tablename__ = "deployments"
+    name: Mapped[str] = mapped_column(primary_key=True)
+    spec: Mapped[dict[str, Any]] = mapped_column(JSON)
+    generation: Mapped[int]
+    deleted: Mapped[bool]
+    next_revision: Mapped[int]
+    created: Mapped[float]
+    updated: Mapped[float]
+
+
+class RevisionRow(Base):
+    """Table ``revisions``; rows stay as history."""
+
+    __tablename__ = "revisions"
+    name: Mapped[str] = mapped_column(primary_key=True)
+    deployment: Mapped[str] = mapped_column(index=True)
+    number: Mapped[int]
+    version: Mapped[int]
+    digest: Mapped[str]
+    spec: Mapped[dict[str, Any]] = mapped_column(JSON)
+    state: Mapped[str]
+    reason: Mapped[str]
+    created: Mapped[float]
+    updated: Mapped[float]
+
+
+class MetaRow(Base):
+    """Table ``meta``: what has one value."""
+
+    __tablename__ = "meta"
+    key: Mapped[str] = mapped_column(primary_key=True)
+    value: Mapped[str]
+
+
+class Desired(NamedTuple):
+    """All of the desired state at one moment."""
+
+    deployments: tuple[Deployment, ...]
+    """Those that are not deleted, or still have revisions; by name."""
+    revisions: dict[str, tuple[Revision, ...]]
+    """By deployment, those that are not RETIRED, oldest first."""
+
+
+class Store:
+    """Deployments and revisions of a home."""
+
+    def __init__(self, database: Database, clock: Clock) -> None:
+        self._database = database
+        self._clock = clock
+
+    def load(self) -> Desired:
+        """Return all of it, as it was at one moment."""
+        with self._database.session() as session:
+            placements = {
+                row.key.removeprefix(_PLACEMENT): msgspec.json.decode(row.value, type=Placement)
+                for row in session.scalars(select(MetaRow).where(MetaRow.key.startswith(_PLACEMENT, autoescape=True)))
+            }
+            revisions: dict[str, tuple[Revision, ...]] = {}
+            living = select(RevisionRow).where(RevisionRow.state != RevisionState.RETIRED)
+            for row in session.scalars(living.order_by(RevisionRow.number)):
+                revisions[row.deployment] = (*revisions.get(row.deployment, ()), _revision(row, placements.get(row.name)))
+            rows = session.scalars(select(DeploymentRow).order_by(DeploymentRow.name))
+            return Desired(tuple(_deployment(row) for row in rows if not row.deleted or row.name in revisions), revisions)
+
+    def put(self, spec: DeploymentSpec, expected: int | None = None) -> Deployment:
+        """Write down what is asked for, and return it. Asking for the same again changes nothing, but gives what failed another try.
+
+        Raises `Conflict` if ``expected`` is given and is not the present generation, or if the deployment serves another model.
+        """
+        with self._database.begin() as session:
+            row = session.get(DeploymentRow, spec.name)
+            if expected is not None and expected != (row.generation if row else 0):
+                raise _outdated(spec.name, expected, row.generation if row else 0)
+            if row is None:
+                row = self._new(session, spec)
+            elif not row.deleted:
+                _check_model(row, spec)
+            if row.deleted or _spec(row.spec) != spec:
+                row.spec, row.deleted = spec_fields(spec), False
+                row.generation += 1
+                row.updated = self._clock.wall()
+            self._retire_failed(session, spec.name)
+            return _deployment(row)
+
+    def delete(self, name: str) -> None:
+        """Let a deployment end. Raises `NotFound` if there is none of that name."""
+        with self._database.begin() as session:
+            row = session.get(DeploymentRow, name)
+            if row is None or row.deleted:
+                known = session.scalars(select(DeploymentRow.name).where(DeploymentRow.deleted.is_(False))).all()
+                raise NotFound(f"deployment {name[:200]!r}: there is no such deployment{did_you_mean(name, known)}")
+            row.deleted = True
+            row.generation += 1
+            row.updated = self._clock.wall()
+
+    def apply(self, deployment: Deployment, actions: Iterable[Action]) -> None:
+        """Carry out ``actions`` in one transaction. Raises `Conflict`, and does nothing, if the deployment has changed since."""
+        with self._database.begin() as session:
+            row = session.get_one(DeploymentRow, deployment.name)
+            if row.generation != deployment.generation:
+                raise _outdated(deployment.name, deployment.generation, row.generation)
+            for action in actions:
+                if isinstance(action, Create):
+                    self._create(session, row, action.target)
+                elif isinstance(action, Move):
+                    self._move(session, action)
+                elif isinstance(action, Place):
+                    _place(session, action.revision, action.placement)
+
+    def table_id(self) -> int:
+        """Return the id of the last routing table; 0 before the first."""
+        with self._database.session() as session:
+            row = session.get(MetaRow, _TABLE)
+            return int(row.value) if row else 0
+
+    def next_table_id(self, least: int = 0) -> int:
+        """Return a new id for a routing table: above every one before, and above ``least``."""
+        with self._database.begin() as session:
+            row = session.get(MetaRow, _TABLE)
+            number = max(int(row.value) if row else 0, least) + 1
+            session.merge(MetaRow(key=_TABLE, value=str(number)))
+            return number
+
+    def _new(self, session: Session, spec: DeploymentSpec) -> DeploymentRow:
+        now = self._clock.wall()
+        row = DeploymentRow(
+            name=spec.name, spec=spec_fields(spec), generation=1, deleted=False, next_revision=1, created=now, updated=now
+        )
+        session.add(row)
+        return row
+
+    def _create(self, session: Session, row: DeploymentRow, target: Target) -> None:
+        now, number = self._clock.wall(), row.next_revision
+        row.next_revision = number + 1
+        session.add(
+            RevisionRow(
+                name=f"{row.name}-{number}",
+                deployment=row.name,
+                number=number,
+                version=target.version,
+                digest=target.digest,
+                spec=spec_fields(target.spec),
+                state=RevisionState.PENDING,
+                reason="",
+                created=now,
+                updated=now,
+            )
+        )
+
+    def _move(self, session: Session, move: Move) -> None:
+        row = session.get_one(RevisionRow, move.revision)
+        if move.state not in TRANSITIONS[RevisionState(row.state)]:
+            raise AssertionError(f"{move.revision}: there is no way from {row.state} to {move.state}")
+        row.state, row.reason, row.updated = move.state, move.reason, self._clock.wall()
+        if move.placement is not None:
+            _place(session, move.revision, move.placement)
+        if move.state in (RevisionState.RETIRED, RevisionState.FAILED):
+            session.execute(delete(MetaRow).where(MetaRow.key == _PLACEMENT + move.revision))
+
+    def _retire_failed(self, session: Session, deployment: str) -> None:
+        failed = select(RevisionRow).where(RevisionRow.deployment == deployment, RevisionRow.state == RevisionState.FAILED)
+        for row in session.scalars(failed).all():
+            self._move(session, Move(row.name, RevisionState.RETIRED, row.reason))
+
+
+def _place(session: Session, revision: str, placement: Placement) -> None:
+    session.merge(MetaRow(key=_PLACEMENT + revision, value=msgspec.json.encode(placement).decode()))
+
+
+def _check_model(row: DeploymentRow, spec: DeploymentSpec) -> None:
+    present, asked = parse_reference(_spec(row.spec).model)[0], parse_reference(spec.model)[0]
+    if present != asked:
+        raise Conflict(
+            f"model: deployment {spec.name!r} serves the model {present!r}, and a deployment has one model; nothing was changed. "
+            f"Deploy {asked!r} under another --name, or first end this one with 'headgate stop {spec.name}'"
+        )
+
+
+def _outdated(name: str, expected: int, present: int) -> Conflict:
+    return Conflict(f"deployment {name!r}: generation {expected} was expected, it is at {present}: somebody else has changed it; look again")
+
+
+def _deployment(row: DeploymentRow) -> Deployment:
+    return Deployment(name=row.name, spec=_spec(row.spec), generation=row.generation, deleted=row.deleted)
+
+
+def _revision(row: RevisionRow, placement: Placement | None) -> Revision:
+    target = Target(version=row.version, digest=row.digest, spec=_spec(row.spec))
+    return Revision(
+        name=row.name,
+        deployment=row.deployment,
+        number=row.number,
+        target=target,
+        state=RevisionState(row.state),
+        reason=row.reason,
+        placement=placement,
+    )
+
+
+def _spec(fields: dict[str, Any]) -> DeploymentSpec:
+    return parse_spec(_known(fields, DeploymentSpec))
+
+
+def _known(fields: dict[str, Any], kind: type[msgspec.Struct]) -> dict[str, Any]:
+    """Leave out what a newer Headgate has written and this one does not know."""
+    kept: dict[str, Any] = {}
+    for field in msgspec.structs.fields(kind):
+        if field.name in fields:
+            value, inner = fields[field.name], field.type
+            nested = isinstance(inner, type) and issubclass(inner, msgspec.Struct) and isinstance(value, dict)
+            kept[field.name] = _known(value, inner) if nested else value
+    return kept

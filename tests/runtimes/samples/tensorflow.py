@@ -1,0 +1,65 @@
+"""A digit classifier as a SavedModel and as a Keras file, and a function of text and numbers."""
+
+import os
+
+os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
+
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+from headgate.testing.runtimes import write_sample
+from sklearn.datasets import load_digits
+
+
+def _write(folder, name, path, inputs, expected, takes, gives, **rest):
+    def specs(named):
+        return [{"name": key, "dtype": dtype, "shape": shape} for key, dtype, shape in named]
+
+    signature = {"inputs": specs(takes), "outputs": specs(gives), "batched": True, "parameters": False}
+    write_sample(folder, name, runtime="tensorflow", path=path, inputs=inputs, expected=expected, signature=signature, **rest)
+
+
+def _digits(folder: Path) -> None:
+    keras.utils.set_random_seed(0)
+    data = load_digits()
+    x, y = (data.data / 16).astype(np.float32), data.target
+    layers = [keras.Input((64,), name="pixels"), keras.layers.Dense(32, "relu"), keras.layers.Dense(10, "softmax", name="digit")]
+    model = keras.Sequential(layers)
+    model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+    model.fit(x, y, epochs=12, verbose=0)
+    assert model.evaluate(x, y, verbose=0)[1] > 0.85
+    rows, takes = x[:9], [("pixels", "FP32", [-1, 64])]
+    expected = model(rows).numpy()
+    model.save(folder / "digits.keras")
+    _write(folder, "digits", "digits.keras", {"pixels": rows}, {"digit": expected}, takes, [("digit", "FP32", [-1, 10])])
+    model.export(folder / "exported", verbose=False)
+    _write(folder, "exported", "exported", {"pixels": rows}, {"output_0": expected}, takes, [("output_0", "FP32", [-1, 10])])
+
+
+class Prices(tf.Module):
+    """A price by name of the thing and amount, and the name in capitals."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        keys, values = tf.constant(["tea", "coffee"]), tf.constant([1.5, 2.25])
+        self.table = tf.lookup.StaticHashTable(tf.lookup.KeyValueTensorInitializer(keys, values), 0.0)
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "thing"), tf.TensorSpec([None], tf.int32, "amount")])
+    def price(self, thing, amount):
+        return {"price": self.table.lookup(thing) * tf.cast(amount, tf.float32), "shown": tf.strings.upper(thing)}
+
+
+def _text(folder: Path) -> None:
+    prices = Prices()
+    tf.saved_model.save(prices, str(folder / "prices"), signatures={"serving_default": prices.price})
+    inputs = {"thing": np.array(["tea", "coffee", "rum", "tea", "tea"], dtype=object), "amount": np.array([1, 2, 3, 4, 5], np.int32)}
+    expected = {"price": np.array([1.5, 4.5, 0, 6, 7.5], np.float32), "shown": np.array(["TEA", "COFFEE", "RUM", "TEA", "TEA"], object)}
+    takes, gives = [("amount", "INT32", [-1]), ("thing", "BYTES", [-1])], [("price", "FP32", [-1]), ("shown", "BYTES", [-1])]
+    _write(folder, "prices", "prices", inputs, expected, takes, gives)
+
+
+def build(folder: Path) -> None:
+    _digits(folder)
+    _text(folder)
