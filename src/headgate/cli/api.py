@@ -125,9 +125,8 @@ def _reachable(url: str) -> Iterator[None]:
             f"no server answers at {url} ({reason}); start one with 'headgate serve', or say where one is with --server"
         ) from None
     except (OSError, http.client.HTTPException) as error:
-        raise ServerUnreachable(
-            f"{url} broke the connection off ({str(error) or type(error).__name__}); look at the log 'control.log' of its home and try again"
-        ) from None
+        said = str(error) or type(error).__name__
+        raise ServerUnreachable(f"{url} broke the connection off ({said}); see logs/control.log in its home, and try again") from None
 
 
 def _refusal(status: int, body: bytes, url: str) -> HeadgateError:

@@ -64,6 +64,6 @@ def add_packaging(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("packaging")
     group.add_argument("--example", metavar="FILE", help="input example (.json, .csv, .npy), for models that do not say what they take")
     group.add_argument("--requirements", metavar="FILE", help="requirements of the model: it gets a locked environment of its own")
-    group.add_argument("--include", metavar="PATH", action="append", default=[], help="file or folder to put beside Python code; repeatable")
+    group.add_argument("--include", metavar="PATH", action="append", default=[], help="file or folder to put beside the model; repeatable")
     group.add_argument("--trust-pickle", action="store_true", help="load pickled files (.joblib, .pkl): they can run any code")
     group.add_argument("--relock", action="store_true", help="lock the requirements anew: a new version even where the source is the same")

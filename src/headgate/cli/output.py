@@ -62,7 +62,7 @@ def _fit(text: str, width: int) -> str:
 
 def when(seconds: float | None) -> str:
     """Return a moment, in seconds since the epoch, as local time for people."""
-    return "" if seconds is None else datetime.fromtimestamp(seconds).astimezone().isoformat(sep=" ", timespec="minutes")
+    return "" if seconds is None else datetime.fromtimestamp(seconds).isoformat(sep=" ", timespec="minutes")
 
 
 def duration(seconds: float) -> str:

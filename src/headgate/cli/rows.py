@@ -67,7 +67,8 @@ def _read_csv(path: Path) -> Rows:
             for row in reader:
                 if None in row or None in row.values():
                     expected = len(reader.fieldnames or ())
-                    raise InvalidRequest(f"{path}, line {reader.line_num}: expected {expected} cells, as in the first line; nothing was sent")
+                    where = f"{path}, line {reader.line_num}"
+                    raise InvalidRequest(f"{where}: expected {expected} cells, as in the first line; nothing was sent")
                 rows.append(row)
         except (csv.Error, UnicodeDecodeError) as error:
             raise InvalidRequest(f"{path}, line {reader.line_num}: no CSV: {error}") from None

@@ -28,4 +28,5 @@ def check(target: str) -> None:
         return
     folder = path.parent
     there = [entry.name for entry in folder.iterdir()] if folder.is_dir() else []
-    raise NotFound(f"{target}: there is no such file or folder in {folder.absolute()}{did_you_mean(path.name, there) or '.'} Nothing was started")
+    hint = did_you_mean(path.name, there) or "."
+    raise NotFound(f"{target}: there is no such file or folder in {folder.absolute()}{hint} Nothing was started")

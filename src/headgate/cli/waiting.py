@@ -11,8 +11,8 @@ from headgate.errors import Conflict, DeadlineExceeded, NotFound
 _POLL = 0.05
 
 
-def until_ready(api: Api, name: str, revision: str, limit: float) -> dict[str, Any]:
-    """Return the status of deployment ``name`` once its ``revision`` serves.
+def until_ready(api: Api, name: str, revision: str | None, limit: float) -> dict[str, Any]:
+    """Return the status of deployment ``name`` once its ``revision`` (None: what was asked for last) serves.
 
     Raises `Conflict` with the reason if the revision failed (and says what serves instead), or was replaced or ended meanwhile;
     `DeadlineExceeded` after ``limit`` seconds.
@@ -20,17 +20,18 @@ def until_ready(api: Api, name: str, revision: str, limit: float) -> dict[str, A
     end = time.monotonic() + limit
     while True:
         status: dict[str, Any] = api.get(f"/deployments/{segment(name)}")
+        revision = revision or status["revision"]
         found = next((entry for entry in status["revisions"] if entry["name"] == revision), None)
-        if found is None:
-            raise Conflict(f"{revision} is gone: {name} was deployed again or ended meanwhile; see 'headgate status {name}'")
-        if found["state"] == "ready":
+        if found is not None and found["state"] == "serving":
             return status
-        if found["state"] == "failed":
+        if found is not None and found["state"] == "failed":
             raise Conflict(f"{revision} failed: {found['reason']}{_meanwhile(status, revision)}")
+        if found is None and revision is not None:
+            raise Conflict(f"{revision} is gone: {name} was deployed again or ended meanwhile; see 'headgate status {name}'")
         if time.monotonic() > end:
             raise DeadlineExceeded(
-                f"{revision} is still {found['state']} after {limit:g} s{_because(found)}{_meanwhile(status, revision)}; the server goes "
-                f"on with it, see 'headgate status {name}'"
+                f"{name} is not ready after {limit:g} s{_because(status)}{_meanwhile(status, revision)}; the server goes on with it, "
+                f"'headgate status {name}' shows how far it is"
             )
         time.sleep(_POLL)
 
@@ -47,11 +48,11 @@ def until_gone(api: Api, name: str, limit: float) -> None:
     raise DeadlineExceeded(f"{name} has not ended after {limit:g} s; the server goes on ending it, see 'headgate status'")
 
 
-def _because(revision: dict[str, Any]) -> str:
-    return f" ({revision['reason']})" if revision.get("reason") else ""
+def _because(status: dict[str, Any]) -> str:
+    return f" ({status['reason']})" if status["reason"] else ""
 
 
-def _meanwhile(status: dict[str, Any], revision: str) -> str:
+def _meanwhile(status: dict[str, Any], revision: str | None) -> str:
     """Say who answers the requests, if anybody does."""
-    serving = [entry["name"] for entry in status["revisions"] if entry["name"] != revision and entry.get("share")]
+    serving = [entry["name"] for entry in status["revisions"] if entry["name"] != revision and entry["share"]]
     return f"; {' and '.join(serving)} still serves" if serving else ""

@@ -91,7 +91,8 @@ def _as_numbers(name: str, array: np.ndarray[Any, Any], field: Field) -> np.ndar
         except (TypeError, ValueError, OverflowError) as error:
             raise InvalidRequest(f"input {name!r}: expected {field.dtype}, got objects that are no such numbers ({error})") from None
     elif array.size and not np.can_cast(array.dtype, wanted, "same_kind"):
-        raise InvalidRequest(f"input {name!r}: expected {field.dtype}, got {array.dtype}; cast it with .astype({wanted.name!r}) if that is meant")
+        cast = f".astype({wanted.name!r})"
+        raise InvalidRequest(f"input {name!r}: expected {field.dtype}, got {array.dtype}; cast it with {cast} if that is meant")
     return array.astype(wanted)
 
 
@@ -150,7 +151,8 @@ def _frame(like: Any, library: str, outputs: Arrays) -> Any:
     columns: dict[str, Any] = {}
     for name, array in outputs.items():
         if array.shape[:1] != (len(like),):
-            raise InvalidRequest(f"output {name!r} has shape {list(array.shape)}, not one entry for each of {len(like)} rows; send a dict of arrays")
+            shape = list(array.shape)
+            raise InvalidRequest(f"output {name!r} has shape {shape}, not one entry for each of {len(like)} rows; send a dict of arrays")
         columns.update(_columns(name, array))
     if library == "pandas":
         return importlib.import_module(library).DataFrame(columns, index=like.index)

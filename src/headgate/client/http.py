@@ -186,8 +186,8 @@ def _explained(url: str) -> Iterator[None]:
     try:
         yield
     except httpx.ConnectError as error:
-        raise ServerUnreachable(f"no server answers at {url} ({error}); start one with 'headgate serve', or check the client's url") from None
+        raise ServerUnreachable(f"no server answers at {url} ({error}); start one with 'headgate serve', or check the url") from None
     except httpx.TimeoutException:
-        raise DeadlineExceeded(f"{url} has not answered in time; ask for more with timeout=, or see its state with 'headgate status'") from None
+        raise DeadlineExceeded(f"{url} has not answered in time; give it more (timeout=), or look at 'headgate status'") from None
     except httpx.TransportError as error:
         raise ServerUnreachable(f"{url} broke the connection off ({error}); whether the request was run is not known") from None

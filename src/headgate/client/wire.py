@@ -107,7 +107,7 @@ def unpack(kind: str, head_length: str | None, body: bytes) -> tuple[dict[str, A
         head: dict[str, Any] = json.loads(body[:length])
         return head, dict(_tensors(head[kind], memoryview(body)[length:]))
     except (ValueError, TypeError, LookupError, AttributeError) as error:
-        raise HeadgateError(f"the answer is broken ({error}), nothing of it is used; is the client's URL that of an inference port?") from error
+        raise HeadgateError(f"the answer is broken ({error}), nothing of it is used; is this an inference port?") from error
 
 
 def _tensors(described: Sequence[Mapping[str, Any]], rest: memoryview) -> Iterator[tuple[str, np.ndarray[Any, Any]]]:

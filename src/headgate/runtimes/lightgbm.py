@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import mmap
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -42,6 +43,7 @@ class LightgbmRuntime(Runtime):
         if not self.claims(path):  # LightGBM ends the process on some files that are not its own
             raise UnsupportedModel(f"{path.name} is no LightGBM model: it does not begin with 'tree' and 'version='")
         header = _header(path)
+        _check_whole(path)
         try:
             self._booster = lightgbm.Booster(model_file=str(path))
         except lightgbm.basic.LightGBMError as error:
@@ -88,6 +90,13 @@ class LightgbmRuntime(Runtime):
             known = self._categories.get(index)
             rows[:, index] = inputs[name] if known is None else codes(name, inputs[name], known)
         return rows
+
+
+def _check_whole(path: Path) -> None:
+    # LightGBM does not raise on a file that is cut within a tree: it ends the process.
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        if data.find(b"\nend of trees") < 0:
+            raise UnsupportedModel(f"{path.name} is cut: it has no line 'end of trees'")
 
 
 def _header(path: Path) -> dict[str, str]:

@@ -92,9 +92,8 @@ class TorchRuntime(Runtime):
         return {name: _array(tensor) for name, tensor in _outputs(result, torch.Tensor)}
 
     def _load_program(self, path: Path) -> None:
-        # torch.export.load falls back to a full unpickling of sample inputs and weights; this makes it refuse instead.
-        os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = "1"
-        program = self._torch.export.load(str(path))
+        with _refusing_pickles():
+            program = self._torch.export.load(str(path))
         if self._device != "cpu":
             passes = self.framework("torch.export.passes")
             program = passes.move_to_device_pass(program, self._device)
@@ -210,6 +209,19 @@ class TorchRuntime(Runtime):
         # BF16 arrives as float32, for want of a NumPy dtype.
         half = name in self._halves and tensor.dtype == torch.float32
         return tensor.to(device=self._device, dtype=torch.bfloat16 if half else tensor.dtype)
+
+
+@contextlib.contextmanager
+def _refusing_pickles() -> Iterator[None]:
+    # torch.export.load falls back to a full unpickling of sample inputs and constants; this makes it fail instead.
+    before = os.environ.get("TORCH_FORCE_WEIGHTS_ONLY_LOAD")
+    os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = "1"
+    try:
+        yield
+    finally:
+        del os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"]
+        if before is not None:
+            os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = before
 
 
 def _slots(program: Any, file: str) -> list[tuple[str, Any]]:

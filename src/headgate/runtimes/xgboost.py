@@ -138,6 +138,11 @@ def _values(entry: dict[str, Any]) -> list[object]:
     if not offsets:
         return list(entry["values"])
     text = bytes(value & 0xFF for value in entry["values"])
+    if not text.isascii():
+        raise UnsupportedModel(
+            f"the categories {text.decode(errors='replace')!r} hold letters outside ASCII, and XGBoost cuts such text when it saves a "
+            "model, so what they were is lost. Give the categories ASCII names, or train on their codes"
+        )
     return [text[start:stop].decode() for start, stop in itertools.pairwise(offsets)]
 
 

@@ -61,7 +61,7 @@ class Peer(asyncio.Protocol):
         if self._replica is not None:
             self._replica.lost()
         if self.is_control:
-            self._gateway.control_lost(self)
+            self._gateway.links.drop_control(self)
 
     def send(self, frame: bytes) -> None:
         """Send one frame."""
@@ -88,7 +88,7 @@ class Peer(asyncio.Protocol):
             self._send_fds(link.WELCOME, [self._replica.requests.fd, self._replica.responses.fd])
         elif hello["role"] == "control":
             self.is_control = True
-            self._gateway.control_linked(self)
+            self._gateway.links.add_control(self)
         elif hello["role"] == "supervisor":
             self._send_fds(link.LISTENERS, [self._gateway.listener_fd])
             self.transport.close()
@@ -118,6 +118,8 @@ class ReplicaLink:
         self.responses = link.Arena.create()
         self.batch: list[InferRequest] = []
         self.busy_since: float | None = None
+        self.gone = False
+        """The connection is closed."""
         self._number = 0
         self._outputs: list[tuple[str, Any]] = []
         self._batched = False
@@ -126,7 +128,8 @@ class ReplicaLink:
     @property
     def revision(self) -> Revision | None:
         """The revision it belongs to, if the routing table (still) knows it."""
-        return self._gateway.revisions.get(self.revision_name)
+        found: Revision | None = self._gateway.catalogue.revisions.get(self.revision_name)
+        return found
 
     def send(self, batch: list[InferRequest], plan: Plan, now: float) -> None:
         """Send a batch to the replica, which must be idle."""
@@ -175,6 +178,7 @@ class ReplicaLink:
 
     def lost(self) -> None:
         """The connection has gone."""
+        self.gone = True
         if self.state is not LinkState.FAILED:
             self.state = LinkState.LOST
         revision = self.revision

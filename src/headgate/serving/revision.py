@@ -6,8 +6,6 @@ and the search for the culprit of a failed batch.
 
 from __future__ import annotations
 
-import hashlib
-from collections import OrderedDict
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -18,6 +16,7 @@ from headgate.package.signature import Signature
 from headgate.protocols.base import Batch, InferRequest, InferResponse, OutputTensor, Plan
 from headgate.routes import DeploymentRoute, RevisionRoute
 from headgate.serving.join import split
+from headgate.serving.quarantine import Quarantine
 from headgate.serving.queue import Waiting
 from headgate.telemetry import Histogram
 from headgate.tensors import DTYPES, row_offsets
@@ -28,9 +27,6 @@ if TYPE_CHECKING:
 
 PARK_SECONDS = 10.0
 """How long requests may wait for a replica to come back before new ones are refused at once."""
-_QUARANTINE = 256
-"""Inputs remembered that have killed two replicas."""
-_QUARANTINE_SECONDS = 600.0
 
 
 class Revision:
@@ -43,7 +39,7 @@ class Revision:
         """All replicas that are ready, busy ones too."""
         self._idle: list[ReplicaLink] = []
         self._deserted = now - PARK_SECONDS  # a revision that never had a replica parks nobody
-        self._quarantine: OrderedDict[bytes, float] = OrderedDict()
+        self._quarantine = Quarantine()
         self.inflight = 0
         self.rejected = 0
         self.requests = 0
@@ -94,7 +90,7 @@ class Revision:
         if not self.links and now - self._deserted >= PARK_SECONDS:
             raise NotReady(f"model '{self.deployment}' is not at ready state: no replica of {self.name} answers; retry later")
         if self._quarantine:
-            self._check_quarantine(request, now)
+            self._quarantine.check(request, now)
         self.inflight += 1
         if not request.rows:
             self.answer(request, self._nothing(), Batch(0.0, 0, now))
@@ -185,7 +181,7 @@ class Revision:
                     request, ReplicaLost(f"the replica of {self.name} died while it computed this request; it was not run again")
                 )
             elif request.deaths > 1:
-                self._quarantine_input(request, now)
+                self._quarantine.add(request, now)
                 self.fail(
                     request,
                     ReplicaLost(f"two replicas of {self.name} died while they computed this request; it is not run again", None),
@@ -208,11 +204,15 @@ class Revision:
         self._drain_rate = rate if not self._drain_rate else 0.5 * self._drain_rate + 0.5 * rate
 
     def close(self) -> None:
-        """The route has gone: refuse what is left and let the replicas go."""
-        for request in list(self.waiting):
-            if not request.done:
-                self.fail(request, NotReady(f"{self.name} has been retired; retry"))
+        """The route has gone: refuse what is left."""
+        self.give_up(f"{self.name} has been retired; retry")
         self._metrics.forget_revision(self.name)
+
+    def give_up(self, why: str) -> None:
+        """Answer 503 to everything that is not answered yet, waiting or running."""
+        running = [request for link in self.links for request in link.batch]
+        for request in [*self.waiting, *running]:
+            self.fail(request, NotReady(why))
 
     def report(self) -> RevisionReport:
         """What control is told."""
@@ -272,19 +272,6 @@ class Revision:
     def _retry_after(self) -> float:
         return min(30.0, self.waiting.rows / self._drain_rate) if self._drain_rate else 1.0
 
-    def _check_quarantine(self, request: InferRequest, now: float) -> None:
-        since = self._quarantine.get(_fingerprint(request))
-        if since is not None and now - since < _QUARANTINE_SECONDS:
-            raise ReplicaLost(
-                f"this input has killed two replicas of {self.name}; it is refused for {_QUARANTINE_SECONDS - (now - since):.0f} s more",
-                None,
-            )
-
-    def _quarantine_input(self, request: InferRequest, now: float) -> None:
-        self._quarantine[_fingerprint(request)] = now
-        while len(self._quarantine) > _QUARANTINE:
-            self._quarantine.popitem(last=False)
-
 
 class _Cut:
     """One output of a batch, to be cut into the rows of its requests."""
@@ -304,11 +291,3 @@ class _Cut:
 
 def _too_late(request: InferRequest, now: float, what: str) -> DeadlineExceeded:
     return DeadlineExceeded(f"Request timeout expired after {now - request.arrived:.3f} s: {what}")
-
-
-def _fingerprint(request: InferRequest) -> bytes:
-    digest = hashlib.blake2b(digest_size=16)
-    for data in request.data:
-        if data is not None:
-            digest.update(data)
-    return digest.digest()

@@ -150,7 +150,8 @@ def leaves_its_inputs_alone(sample: Sample) -> None:
     given = {name: array.copy() for name, array in sample.inputs.items()}
     runtime.predict(given, {})
     for name, array in given.items():
-        assert np.array_equal(array, sample.inputs[name]), f"input {name!r} was changed"
+        unchanged = array.tolist() == sample.inputs[name].tolist() if array.dtype == object else array.tobytes() == sample.inputs[name].tobytes()
+        assert unchanged, f"input {name!r} was changed"
         array.setflags(write=False)
     _assert_same(runtime.predict(given, {}), sample.expected, sample.tolerance, "writable inputs")
 
@@ -183,7 +184,7 @@ def keeps_its_memory(sample: Sample) -> None:
 def refuses_damaged_files(sample: Sample) -> None:
     """A file that is cut, empty or of something else is refused in a sentence that names it."""
     with tempfile.TemporaryDirectory() as folder:
-        for kind, damage in {"cut": lambda data: data[: len(data) // 2], "empty": lambda _: b"", "else": lambda _: b"\x00\xff" * 999}.items():
+        for kind, damage in _DAMAGES.items():
             path = Path(folder) / kind / sample.path.name
             _damaged(sample.path, path, damage)
             runtime: Runtime = plugins.load("headgate.runtimes", sample.runtime)()
@@ -194,6 +195,13 @@ def refuses_damaged_files(sample: Sample) -> None:
                 assert sample.path.stem in text and "Traceback" not in text and len(text) < 1000, f"a file that is {kind}: {text}"
             else:
                 raise AssertionError(f"a file that is {kind} was loaded")
+
+
+_DAMAGES: dict[str, Callable[[bytes], bytes]] = {
+    "cut": lambda data: data[: len(data) // 2] + (b"\n(" if data.isascii() else b""),  # half of a program may be a program
+    "empty": lambda data: b"",
+    "else": lambda data: b"\x00\xff" * 999,
+}
 
 
 def _damaged(source: Path, target: Path, damage: Callable[[bytes], bytes]) -> None:

@@ -38,6 +38,20 @@ def _digits(folder: Path) -> None:
     _write(folder, "exported", "exported", {"pixels": rows}, {"output_0": expected}, takes, [("output_0", "FP32", [-1, 10])])
 
 
+def _two_inputs(folder: Path) -> None:
+    keras.utils.set_random_seed(0)
+    inputs = {"wide": keras.Input((3,), name="wide"), "deep": keras.Input((None, 2), name="deep", dtype="int32")}
+    deep = keras.layers.GlobalAveragePooling1D()(keras.ops.cast(inputs["deep"], "float32"))
+    joined = keras.layers.Concatenate()([inputs["wide"], deep])
+    model = keras.Model(inputs, {"up": keras.layers.Dense(1, name="up")(joined), "down": keras.layers.Dense(2, name="down")(joined)})
+    model.save(folder / "two.keras")
+    random = np.random.default_rng(0)
+    rows = {"wide": random.random((6, 3), dtype=np.float32), "deep": random.integers(0, 9, (6, 4, 2)).astype(np.int32)}
+    expected = {name: value.numpy() for name, value in model(rows).items()}
+    takes, gives = [("deep", "INT32", [-1, -1, 2]), ("wide", "FP32", [-1, 3])], [("down", "FP32", [-1, 2]), ("up", "FP32", [-1, 1])]
+    _write(folder, "two", "two.keras", rows, expected, takes, gives)
+
+
 class Prices(tf.Module):
     """A price by name of the thing and amount, and the name in capitals."""
 
@@ -56,10 +70,11 @@ def _text(folder: Path) -> None:
     tf.saved_model.save(prices, str(folder / "prices"), signatures={"serving_default": prices.price})
     inputs = {"thing": np.array(["tea", "coffee", "rum", "tea", "tea"], dtype=object), "amount": np.array([1, 2, 3, 4, 5], np.int32)}
     expected = {"price": np.array([1.5, 4.5, 0, 6, 7.5], np.float32), "shown": np.array(["TEA", "COFFEE", "RUM", "TEA", "TEA"], object)}
-    takes, gives = [("amount", "INT32", [-1]), ("thing", "BYTES", [-1])], [("price", "FP32", [-1]), ("shown", "BYTES", [-1])]
+    takes, gives = [("thing", "BYTES", [-1]), ("amount", "INT32", [-1])], [("price", "FP32", [-1]), ("shown", "BYTES", [-1])]
     _write(folder, "prices", "prices", inputs, expected, takes, gives)
 
 
 def build(folder: Path) -> None:
     _digits(folder)
+    _two_inputs(folder)
     _text(folder)

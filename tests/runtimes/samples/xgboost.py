@@ -41,13 +41,15 @@ def _categories(folder: Path) -> None:
     table = pd.DataFrame(
         {
             "income": random.normal(50, 10, 500).astype(np.float32),
-            "city": pd.Categorical(random.choice(["Oslo", "Zürich", "Lima"], 500)),
+            "city": pd.Categorical(random.choice(["Oslo", "Zurich", "Lima"], 500)),
             "rooms": pd.Categorical(random.choice([2, 3, 5], 500)),
         }
     )
     y = table["income"] + 20 * (table["city"] == "Oslo") + 5 * table["rooms"].astype(int) + random.normal(0, 1, 500)
     model = xgboost.XGBRegressor(n_estimators=20, enable_categorical=True).fit(table, y)
     model.save_model(folder / "rent.ubj")
+    umlaut = table.assign(city=table["city"].cat.rename_categories({"Zurich": "Zürich"}))
+    xgboost.XGBRegressor(n_estimators=2, enable_categorical=True).fit(umlaut, y).save_model(folder / "umlaut.ubj")
     rows = table.iloc[:8]
     kinds = {"income": "float32", "city": object, "rooms": "int64"}
     takes = [("income", "FP32", [-1]), ("city", "BYTES", [-1]), ("rooms", "INT64", [-1])]

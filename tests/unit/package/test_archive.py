@@ -40,7 +40,11 @@ def tar(*entries: tuple[tarfile.TarInfo, bytes], form: int = tarfile.USTAR_FORMA
 def test_a_package_survives_the_way(tmp_path: Path, make_package: MakePackage) -> None:
     """Packed and unpacked, a package has the same digest, and the stream is as long as was said."""
     (tmp_path / "a").mkdir()
-    files = {"model/saved_model.pb": b"weights" * 1000, "model/variables/größe.data": b"", f"model/{'d' * 90}/{'f' * 90}": b"x" * 512}
+    files = {
+        "model/saved_model.pb": b"weights" * 1000,
+        "model/variables/größe.data": b"",
+        f"model/{'d' * 90}/{'f' * 90}": b"x" * 512,
+    }
     manifest = make_package(tmp_path / "a", files)
     archive = pack(tmp_path / "a")
     stream = b"".join(archive.chunks)
@@ -173,7 +177,9 @@ def test_verify_names_file_and_both_digests(tmp_path: Path, make_package: MakePa
         (lambda folder: (folder / "manifest.json").write_bytes((folder / "manifest.json").read_bytes() + b" "), "canonical"),
     ],
 )
-def test_verify_refuses_more_and_less(damage: Callable[[Path], object], said: str, tmp_path: Path, make_package: MakePackage) -> None:
+def test_verify_refuses_more_and_less(
+    damage: Callable[[Path], object], said: str, tmp_path: Path, make_package: MakePackage
+) -> None:
     """A package holds exactly what its manifest says."""
     make_package(tmp_path, {"m.onnx": b"weights"})
     damage(tmp_path)

@@ -51,7 +51,10 @@ def test_local_imports_go_along(tmp_path: Path) -> None:
 
 def test_includes_keep_their_place(tmp_path: Path) -> None:
     """An included file or folder lies in the package as it does beside the code; one from elsewhere is put beside it."""
-    write(tmp_path, {"src/ranker.py": "", "src/data/a.bin": "1", "src/data/sub/b.bin": "2", "src/data/.hidden": "3", "words/list.txt": "4"})
+    write(
+        tmp_path,
+        {"src/ranker.py": "", "src/data/a.bin": "1", "src/data/sub/b.bin": "2", "src/data/.hidden": "3", "words/list.txt": "4"},
+    )
     write(tmp_path, {"src/data/__pycache__/x.pyc": "", "one.txt": ""})
     found = code_files(tmp_path / "src" / "ranker.py", [tmp_path / "src" / "data", tmp_path / "words", tmp_path / "one.txt"])
     assert list(found) == ["data/a.bin", "data/sub/b.bin", "one.txt", "ranker.py", "words/list.txt"]

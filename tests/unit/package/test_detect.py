@@ -47,7 +47,9 @@ def test_a_class_that_is_not_there(code: str, attribute: str, said: str, tmp_pat
 
 def test_imported_classes_may_be_named(tmp_path: Path) -> None:
     """A class that the module imports or assigns is in it, also below an ``if`` or ``try``."""
-    (tmp_path / "ranker.py").write_text("try:\n    from models import Ranker\nexcept ImportError:\n    Ranker = None\nBest = Ranker\n")
+    (tmp_path / "ranker.py").write_text(
+        "try:\n    from models import Ranker\nexcept ImportError:\n    Ranker = None\nBest = Ranker\n"
+    )
     assert detect(f"{tmp_path}/ranker.py:Ranker").attribute == "Ranker"
     assert detect(f"{tmp_path}/ranker.py:Best").attribute == "Best"
 

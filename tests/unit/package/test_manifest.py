@@ -16,9 +16,15 @@ from headgate.package.signature import Signature, TensorSpec
 NAMES = st.from_regex(r"[a-z]{1,8}(/[a-z]{1,8}){0,2}", fullmatch=True)
 HEX = st.binary(min_size=32, max_size=32).map(bytes.hex)
 SPECS = st.builds(
-    TensorSpec, name=st.text(max_size=5), dtype=st.sampled_from(["FP32", "BYTES"]), shape=st.tuples(st.integers(-1, 9)), optional=st.booleans()
+    TensorSpec,
+    name=st.text(max_size=5),
+    dtype=st.sampled_from(["FP32", "BYTES"]),
+    shape=st.tuples(st.integers(-1, 9)),
+    optional=st.booleans(),
 )
-SIGNATURES = st.builds(Signature, inputs=st.tuples(SPECS), outputs=st.tuples(SPECS), batched=st.booleans(), parameters=st.booleans())
+SIGNATURES = st.builds(
+    Signature, inputs=st.tuples(SPECS), outputs=st.tuples(SPECS), batched=st.booleans(), parameters=st.booleans()
+)
 
 
 @st.composite
@@ -93,7 +99,23 @@ def test_what_is_no_manifest_is_refused(data: bytes) -> None:
 
 @pytest.mark.parametrize(
     "path",
-    ["", ".", "..", "/etc/passwd", "../x", "a/../b", "a//b", "a/", "./a", "a\\b", "a\0b", "a\nb", "\x1b[2J", "a" * 256, "a/" * 600 + "b"],
+    [
+        "",
+        ".",
+        "..",
+        "/etc/passwd",
+        "../x",
+        "a/../b",
+        "a//b",
+        "a/",
+        "./a",
+        "a\\b",
+        "a\0b",
+        "a\nb",
+        "\x1b[2J",
+        "a" * 256,
+        "a/" * 600 + "b",
+    ],
 )
 def test_only_plain_paths_are_taken(path: str) -> None:
     """A path from a package can neither leave its folder, nor confuse a terminal, nor be too long for a file system."""
@@ -108,7 +130,9 @@ def test_paths_that_meet_are_refused() -> None:
         check_paths(["a/Model.onnx", "a/model.ONNX"])
 
 
-@pytest.mark.parametrize("digest", ["", "sha256:", "sha256:../../etc", "md5:" + "0" * 64, "sha256:" + "A" * 64, "sha256:" + "0" * 64 + "\n"])
+@pytest.mark.parametrize(
+    "digest", ["", "sha256:", "sha256:../../etc", "md5:" + "0" * 64, "sha256:" + "A" * 64, "sha256:" + "0" * 64 + "\n"]
+)
 def test_a_digest_is_never_a_path(digest: str) -> None:
     """Only 64 hex digits get as far as the file system."""
     with pytest.raises(PackageError, match="64 hex digits"):

@@ -28,5 +28,5 @@ def run(args: argparse.Namespace) -> int:
         pushed = publish(catalog, args.target, args)
     if not pushed.created:
         note(f"nothing has changed: {pushed.reference} is this model already")
-    emit(args.output, {**pushed.version, "reference": pushed.reference, "created": pushed.created}, lambda: pushed.reference)
+    emit(args.output, {**pushed.version, "reference": pushed.reference, "new": pushed.created}, lambda: pushed.reference)
     return 0

@@ -24,6 +24,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--control-host", default="127.0.0.1", metavar="HOST", help="address of the control API (default: 127.0.0.1)")
     parser.add_argument("--control-port", type=int, default=8081, metavar="N", help="port of the control API (default: 8081)")
     parser.add_argument("--name", help="name of the model and its deployment (default: the file's)")
+    parser.add_argument(
+        "--drain-delay", type=float, metavar="S", help="seconds between 'not ready' and the end of listening (default: 5; 0 on a terminal)"
+    )
     _add_security(parser)
     parser.add_argument("--default-deployment", metavar="NAME", help="who answers paths that name no model, such as /invocations")
     flags.add_flags(parser)
@@ -35,7 +38,7 @@ def _add_security(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--tls-cert", metavar="FILE", help="certificate (PEM) of both ports")
     group.add_argument("--tls-key", metavar="FILE", help="its key")
     group.add_argument("--insecure", action="store_true", help="listen beyond this machine without keys and TLS")
-    group.add_argument("--allow-host", metavar="HOST", action="append", default=[], help="further name clients use for this server; repeatable")
+    group.add_argument("--allow-host", metavar="HOST", action="append", default=[], help="further name of this server; repeatable")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -60,11 +63,17 @@ def run(args: argparse.Namespace) -> int:
             default_deployment=args.default_deployment,
             require_key=not args.insecure and not (_is_loopback(args.host) and _is_loopback(args.control_host)),
             insecure=args.insecure,
-            drain_delay=0.0 if sys.stdin.isatty() else 5.0,
+            drain_delay=_drain_delay(args),
             deploy_argv=_deploy_argv(args),
             end_on_deploy_failure=True,
         )
     )
+
+
+def _drain_delay(args: argparse.Namespace) -> float:
+    if args.drain_delay is not None:
+        return float(args.drain_delay)
+    return 0.0 if sys.stdin.isatty() else 5.0
 
 
 def _is_loopback(host: str) -> bool:

@@ -25,7 +25,7 @@ class Deployed(NamedTuple):
     """A deployment that was asked for."""
 
     name: str
-    revision: str
+    revision: str | None
     example: Any
 
 
@@ -65,7 +65,8 @@ def _check_names(args: argparse.Namespace) -> None:
     for target in args.targets:
         name = args.name or detect(target, trust_pickle=args.trust_pickle).name
         if name in taken:
-            raise InvalidRequest(f"{taken[name]} and {target} would both be {name!r}; rename one, or deploy it with 'headgate deploy --name'")
+            both = f"{taken[name]} and {target}"
+            raise InvalidRequest(f"{both} would both be {name!r}; rename one, or deploy it with 'headgate deploy --name'")
         taken[name] = target
 
 

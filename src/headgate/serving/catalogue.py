@@ -1,0 +1,79 @@
+"""What is served here: the routing table in force, as deployments and revisions, and what protocols may know of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from headgate.clock import Clock
+from headgate.errors import NotFound
+from headgate.routes import RouteTable
+from headgate.serving.deployment import Deployment
+from headgate.serving.metrics import Metrics
+from headgate.serving.revision import Revision
+from headgate.telemetry import Labels
+
+
+class Catalogue:
+    """`headgate.protocols.base.Catalogue`, as this gateway has it."""
+
+    def __init__(self, clock: Clock, metrics: Metrics) -> None:
+        self.table = RouteTable(id=0)
+        self.revisions: dict[str, Revision] = {}
+        self.draining = False
+        self.connections = 0
+        """Open ones, kept up to date by the gateway."""
+        self._by_name: dict[str, Deployment] = {}
+        self._metrics = metrics
+        self._now = clock.monotonic
+
+    def apply(self, table: RouteTable) -> None:
+        """Make ``table`` the one in force. Omission means removal; what stays keeps its queue and its counters."""
+        self.table = table
+        old, self.revisions = self.revisions, {}
+        deployments = {}
+        for route in table.deployments:
+            for entry in route.revisions:
+                revision = old.pop(entry.name, None)
+                if revision is None:
+                    revision = Revision(route, entry, self._metrics, self._now())
+                else:
+                    revision.update(route, entry)
+                self.revisions[entry.name] = revision
+            deployments[route.name] = Deployment(route, self.revisions)
+        self._by_name = deployments
+        for gone in old.values():
+            gone.close()
+
+    @property
+    def ready(self) -> bool:
+        """Whether everything that should serve would compute a request now."""
+        return not self.draining and all(deployment.ready for deployment in self._by_name.values())
+
+    def deployment(self, name: str) -> Deployment:
+        """Return the deployment called ``name``. Raises `NotFound`."""
+        found = self._by_name.get(name)
+        if found is None:
+            raise NotFound(f"Request for unknown model: '{name[:200]}' is not found; here are {sorted(self._by_name)}")
+        return found
+
+    def deployments(self) -> Iterable[Deployment]:
+        """Return all deployments, by name."""
+        return [self._by_name[name] for name in sorted(self._by_name)]
+
+    def metrics(self) -> str:
+        """Return the Prometheus exposition."""
+        by_revision: list[tuple[Labels, Revision]] = [
+            ((("deployment", revision.deployment), ("revision", revision.name)), revision) for revision in self.revisions.values()
+        ]
+        gauges: list[tuple[str, str, dict[Labels, float]]] = [
+            ("headgate_queue_rows", "Rows that wait for a replica.", {key: float(r.waiting.rows) for key, r in by_revision}),
+            (
+                "headgate_inflight_requests",
+                "Requests accepted and not answered.",
+                {key: float(r.inflight) for key, r in by_revision},
+            ),
+            ("headgate_replicas_ready", "Replicas that compute.", {key: float(len(r.links)) for key, r in by_revision}),
+            ("headgate_replicas_expected", "Replicas there should be.", {key: float(r.route.expected) for key, r in by_revision}),
+            ("headgate_connections", "Open client connections.", {(): float(self.connections)}),
+        ]
+        return self._metrics.text(gauges)
