@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
+import zlib
 from pathlib import Path
 
 _SUN_PATH = 100
@@ -84,8 +84,9 @@ class Home:
         """Folder of the sockets: ``run``, or a short one under /tmp where the home's path is too long for a socket."""
         if len(os.fsencode(self.run / "supervisor.sock")) <= _SUN_PATH:
             return self.run
-        name = hashlib.sha256(os.fsencode(self.path)).hexdigest()[:12]
-        return Path(f"/tmp/headgate-{os.getuid()}-{name}")  # noqa: S108  (0700, owner checked in create)
+        # A checksum, not a digest: hashlib would load OpenSSL, 4 MB of the supervisor, to name a folder whose owner is checked.
+        name = zlib.crc32(os.fsencode(self.path))
+        return Path(f"/tmp/headgate-{os.getuid()}-{name:08x}")  # noqa: S108  (0700, owner checked in create)
 
     @property
     def supervisor_socket(self) -> Path:

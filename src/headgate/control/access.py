@@ -35,7 +35,7 @@ def check_origin(headers: Headers, hosts: Iterable[str]) -> None:
     if not _is_ours(f"//{host}", hosts):
         raise Misdirected(
             f"Host: this server does not answer for {host[:200]!r}; nothing was done. Ask for it as 127.0.0.1 or localhost, or start it "
-            "with --allowed-host NAME"
+            "with --allow-host NAME"
         )
     origin = headers.get("origin")
     if origin is not None and not _is_ours(origin, hosts):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -96,27 +96,30 @@ class TensorflowRuntime(Runtime):
                 "tf.saved_model.save(model, folder, signatures={'serving_default': function})"
             )
         function = signatures[name]
-        self._function = lambda feed: function(**feed)
+
+        def call(feed: dict[str, Any]) -> Any:
+            return function(**feed)
+
+        self._function: Callable[[dict[str, Any]], Any] = call
         self._describe_as(function.structured_input_signature[1], function.structured_outputs)
 
     def _load_keras(self, path: Path) -> None:
-        tf = self._tf
-        model = self.framework("keras").saving.load_model(str(path), compile=False, safe_mode=True)
+        tf, keras = self._tf, self.framework("keras")
+        model = keras.saving.load_model(str(path), compile=False, safe_mode=True)
         if not getattr(model, "inputs", None):
             raise UnsupportedModel(f"{path.name} has no fixed inputs (a subclassed model): export it with model.export(folder)")
-        flatten, pack = self.framework("keras").tree.flatten, self.framework("keras").tree.pack_sequence_as
-        structure = model.input
-        names = [tensor.name.partition(":")[0] for tensor in flatten(structure)]
-        outputs = list(model.output_names)
-        flat = [tf.TensorSpec(tensor.shape, tensor.dtype, name) for tensor, name in zip(flatten(structure), names, strict=True)]
+        sequential = isinstance(model, keras.Sequential)
+        structure = model.inputs[0] if sequential else model.input
+        outputs = [model.layers[-1].name] if sequential else model.output_names
+        specs = {tensor.name: tf.TensorSpec(tensor.shape, tensor.dtype, tensor.name) for tensor in keras.tree.flatten(structure)}
 
         def call(feed: dict[str, Any]) -> dict[str, Any]:
-            result = model(pack(structure, [feed[name] for name in names]), training=False)
-            return dict(zip(outputs, flatten(result), strict=True))
+            result = model(keras.tree.pack_sequence_as(structure, [feed[name] for name in specs]), training=False)
+            return result if isinstance(result, dict) else dict(zip(outputs, keras.tree.flatten(result), strict=True))
 
-        specs = dict(zip(names, flat, strict=True))
-        self._function = tf.function(call, input_signature=[specs]).get_concrete_function()
-        self._describe_as(specs, self._function.structured_outputs)
+        traced = tf.function(call, input_signature=[specs]).get_concrete_function()
+        self._function = traced
+        self._describe_as(specs, traced.structured_outputs)
 
     def _describe_as(self, inputs: Mapping[str, Any], outputs: Mapping[str, Any]) -> None:
         self._inputs, self._outputs = tuple(_infos(inputs.items())), tuple(_infos(outputs.items()))

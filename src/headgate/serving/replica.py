@@ -60,6 +60,8 @@ class GatewayLink:
         if len(fds) != 2 or len(data) != link.FRAME.size:
             sock.close()
             return False
+        for fd in fds:  # recv_fds leaves them inheritable, and a model may start programs
+            os.set_inheritable(fd, False)
         sock.settimeout(None)
         self.requests, self.responses = link.Arena(fds[0]), link.Arena(fds[1])
         self.socket = sock

@@ -74,7 +74,9 @@ class Sample:
 
 def write_sample(folder: Path, name: str, *, inputs: Arrays, expected: Arrays, **rest: Any) -> None:
     """Write a sample into ``folder``, where its model file lies; ``rest`` as in `Sample`, with file names relative to it."""
-    arrays = {f"in.{key}": _plain(array) for key, array in inputs.items()} | {f"out.{key}": _plain(a) for key, a in expected.items()}
+    arrays = {f"in.{key}": _plain(array) for key, array in inputs.items()} | {
+        f"out.{key}": _plain(a) for key, a in expected.items()
+    }
     with (folder / f"{name}.npz").open("wb") as file:
         np.savez(file, **arrays)  # type: ignore[arg-type]
     (folder / f"{name}.sample.json").write_text(json.dumps({"name": name, **rest}, indent=1))
@@ -131,7 +133,9 @@ def keeps_rows_in_order(sample: Sample) -> None:
     """As many rows out as in, in the order they came, whatever that is."""
     runtime, order = sample.loaded(), np.random.default_rng(1).permutation(sample.rows)
     answer = runtime.predict({name: array[order] for name, array in sample.inputs.items()}, {})
-    _assert_same(answer, {name: array[order] for name, array in sample.expected.items()}, sample.tolerance, "the same rows shuffled")
+    _assert_same(
+        answer, {name: array[order] for name, array in sample.expected.items()}, sample.tolerance, "the same rows shuffled"
+    )
 
 
 def answers_a_row_alike_in_any_batch(sample: Sample) -> None:
@@ -150,7 +154,11 @@ def leaves_its_inputs_alone(sample: Sample) -> None:
     given = {name: array.copy() for name, array in sample.inputs.items()}
     runtime.predict(given, {})
     for name, array in given.items():
-        unchanged = array.tolist() == sample.inputs[name].tolist() if array.dtype == object else array.tobytes() == sample.inputs[name].tobytes()
+        unchanged = (
+            array.tolist() == sample.inputs[name].tolist()
+            if array.dtype == object
+            else array.tobytes() == sample.inputs[name].tobytes()
+        )
         assert unchanged, f"input {name!r} was changed"
         array.setflags(write=False)
     _assert_same(runtime.predict(given, {}), sample.expected, sample.tolerance, "writable inputs")
@@ -264,7 +272,9 @@ def _outcome(check: Check, sample: Sample) -> str | None:
 def _assert_same(found: Arrays, expected: Arrays, tolerance: float, what: str) -> None:
     if not same(expected, found, tolerance):
         worst = {name: _difference(found.get(name), array) for name, array in expected.items()}
-        raise AssertionError(f"differs from {what}: returns {sorted(found)}, expected {sorted(expected)}; largest differences {worst}")
+        raise AssertionError(
+            f"differs from {what}: returns {sorted(found)}, expected {sorted(expected)}; largest differences {worst}"
+        )
 
 
 def _difference(found: np.ndarray[Any, Any] | None, expected: np.ndarray[Any, Any]) -> object:

@@ -48,7 +48,10 @@ def _zipmap(folder: Path) -> None:
     model = LogisticRegression(max_iter=500).fit(x, y)
     (folder / "zipmap.onnx").write_bytes(to_onnx(model, x[:1], options={"zipmap": True}).SerializeToString())
     rows = x[::25]
-    expected = {"output_label": model.predict(rows).astype(object), "output_probability": model.predict_proba(rows).astype(np.float32)}
+    expected = {
+        "output_label": model.predict(rows).astype(object),
+        "output_probability": model.predict_proba(rows).astype(np.float32),
+    }
     gives = [_spec("output_label", "BYTES", [-1]), _spec("output_probability", "FP32", [-1, -1])]
     _write(folder, "zipmap", {"X": rows}, expected, [_spec("X", "FP32", [-1, 4])], gives, tolerance=1e-4)
 
@@ -57,7 +60,9 @@ def _mixed(folder: Path) -> None:
     import pandas as pd
 
     random = np.random.default_rng(0)
-    table = pd.DataFrame({"age": random.normal(40, 9, 200).astype(np.float32), "city": random.choice(["Oslo", "Zürich", "Lima"], 200)})
+    table = pd.DataFrame(
+        {"age": random.normal(40, 9, 200).astype(np.float32), "city": random.choice(["Oslo", "Zürich", "Lima"], 200)}
+    )
     y = (table["age"] / 40 + (table["city"] == "Oslo") > 1.3).astype(int)
     columns = ColumnTransformer([("n", StandardScaler(), ["age"]), ("c", OneHotEncoder(handle_unknown="ignore"), ["city"])])
     model = make_pipeline(columns, LogisticRegression()).fit(table, y)

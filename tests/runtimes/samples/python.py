@@ -143,7 +143,10 @@ def _others(folder: Path) -> None:
     x = np.arange(8, dtype=np.float64).reshape(4, 2)
     (folder / "untyped.json").write_text(json.dumps([{"x": [1.5, 2.5], "y": [3, 4]}, {"x": [0.5, 2.5], "y": [3, 5]}]))
     inputs, expected = {"x": x, "y": x.astype(np.int64)}, {"sum": x + x, "first": x[:, 0]}
-    takes, gives = [_spec("x", "FP64", [-1, 2]), _spec("y", "INT64", [-1, 2])], [_spec("sum", "FP64", [-1, 2]), _spec("first", "FP64", [-1])]
+    takes, gives = (
+        [_spec("x", "FP64", [-1, 2]), _spec("y", "INT64", [-1, 2])],
+        [_spec("sum", "FP64", [-1, 2]), _spec("first", "FP64", [-1])],
+    )
     _write(folder, "untyped", "Untyped", _UNTYPED, inputs, expected, takes, gives, example="untyped.json")
 
     inputs = {"words": np.array(["pear", "fig", "apple"], dtype=object), "top": np.array(1)}

@@ -28,7 +28,9 @@ def _signature(inputs, outputs):
 
 
 def _write(folder, name, path, inputs, expected, signature, **rest):
-    write_sample(folder, name, runtime="sklearn", path=path, inputs=inputs, expected=expected, signature=_signature(*signature), **rest)
+    write_sample(
+        folder, name, runtime="sklearn", path=path, inputs=inputs, expected=expected, signature=_signature(*signature), **rest
+    )
 
 
 def _classifier(folder: Path) -> None:
@@ -102,7 +104,14 @@ def _others(folder: Path) -> None:
     skops.io.dump(clusters, folder / "clusters.skops")
     joblib.dump(components, folder / "components.pkl")
     takes, rows = [("input", "FP64", [-1, 4])], x[::20]
-    _write(folder, "clusters", "clusters.skops", {"input": rows}, {"label": clusters.predict(rows)}, (takes, [("label", "INT32", [-1])]))
+    _write(
+        folder,
+        "clusters",
+        "clusters.skops",
+        {"input": rows},
+        {"label": clusters.predict(rows)},
+        (takes, [("label", "INT32", [-1])]),
+    )
     signature = (takes, [("output", "FP64", [-1, 2])])
     _write(folder, "components", "components.pkl", {"input": rows}, {"output": components.transform(rows)}, signature)
 

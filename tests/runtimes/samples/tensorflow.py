@@ -43,7 +43,9 @@ def _two_inputs(folder: Path) -> None:
     inputs = {"wide": keras.Input((3,), name="wide"), "deep": keras.Input((None, 2), name="deep", dtype="int32")}
     deep = keras.layers.GlobalAveragePooling1D()(keras.ops.cast(inputs["deep"], "float32"))
     joined = keras.layers.Concatenate()([inputs["wide"], deep])
-    model = keras.Model(inputs, {"up": keras.layers.Dense(1, name="up")(joined), "down": keras.layers.Dense(2, name="down")(joined)})
+    model = keras.Model(
+        inputs, {"up": keras.layers.Dense(1, name="up")(joined), "down": keras.layers.Dense(2, name="down")(joined)}
+    )
     model.save(folder / "two.keras")
     random = np.random.default_rng(0)
     rows = {"wide": random.random((6, 3), dtype=np.float32), "deep": random.integers(0, 9, (6, 4, 2)).astype(np.int32)}
@@ -68,8 +70,14 @@ class Prices(tf.Module):
 def _text(folder: Path) -> None:
     prices = Prices()
     tf.saved_model.save(prices, str(folder / "prices"), signatures={"serving_default": prices.price})
-    inputs = {"thing": np.array(["tea", "coffee", "rum", "tea", "tea"], dtype=object), "amount": np.array([1, 2, 3, 4, 5], np.int32)}
-    expected = {"price": np.array([1.5, 4.5, 0, 6, 7.5], np.float32), "shown": np.array(["TEA", "COFFEE", "RUM", "TEA", "TEA"], object)}
+    inputs = {
+        "thing": np.array(["tea", "coffee", "rum", "tea", "tea"], dtype=object),
+        "amount": np.array([1, 2, 3, 4, 5], np.int32),
+    }
+    expected = {
+        "price": np.array([1.5, 4.5, 0, 6, 7.5], np.float32),
+        "shown": np.array(["TEA", "COFFEE", "RUM", "TEA", "TEA"], object),
+    }
     takes, gives = [("thing", "BYTES", [-1]), ("amount", "INT32", [-1])], [("price", "FP32", [-1]), ("shown", "BYTES", [-1])]
     _write(folder, "prices", "prices", inputs, expected, takes, gives)
 

@@ -92,7 +92,9 @@ def _pickled(folder: Path) -> None:
     torch.save(model, folder / "pickled.pt")
     torch.save(model.state_dict(), folder / "weights.pt")
     rows = np.random.default_rng(0).random((6, 3), dtype=np.float32)
-    (folder / "rows.json").write_text(json.dumps({"inputs": [{"name": "input", "datatype": "FP32", "shape": [1, 3], "data": [1, 2, 3]}]}))
+    (folder / "rows.json").write_text(
+        json.dumps({"inputs": [{"name": "input", "datatype": "FP32", "shape": [1, 3], "data": [1, 2, 3]}]})
+    )
     expected = {"output": model(torch.tensor(rows)).detach().numpy()}
     takes, gives = [("input", "FP32", [-1, 3])], [("output", "FP32", [-1, 2])]
     _write(folder, "pickled", "pickled.pt", {"input": rows}, expected, takes, gives, example="rows.json")

@@ -1,0 +1,275 @@
+"""What each route of the control API does. Nothing here blocks the event loop: hashing, databases and archives have threads."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import Executor as Threads
+from itertools import chain
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+
+import headgate
+from headgate.control import logs, server
+from headgate.control.bodies import AliasBody, KeyBody, VersionBody, json_object, json_struct, to_disk
+from headgate.control.reconcile import Reconciler
+from headgate.control.status import DeploymentStatus, deployment_status
+from headgate.control.store import Store
+from headgate.errors import Conflict, InvalidRequest, NotFound, PayloadTooLarge, SpecError, did_you_mean
+from headgate.home import Home
+from headgate.package.archive import MAX_BYTES, unpack
+from headgate.registry.blobs import PackageStore
+from headgate.registry.registry import Origin, Registry
+from headgate.spec import check_name, parse_reference, parse_spec
+
+T = TypeVar("T")
+
+_TAR_BYTES = MAX_BYTES + (1 << 30)
+"""Bytes of an archive, its headers included."""
+
+
+class Backend(NamedTuple):
+    """What the endpoints work on."""
+
+    home: Home
+    store: Store
+    registry: Registry
+    reconciler: Reconciler
+    ticks: Threads
+    """The one thread that ticks run in; whoever changes desired state does it there, between two ticks."""
+    inference_url: str
+    default_deployment: str | None = None
+    require_key: bool = False
+
+
+class Endpoints:
+    """One method a route; `headgate.control.api.ROUTES` names them."""
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+
+    # ---- server
+
+    async def healthz(self, request: Request) -> Response:
+        """Say that control lives."""
+        return answer({"live": True})
+
+    async def status(self, request: Request) -> Response:
+        """Return the server and every deployment."""
+        views = self._backend.reconciler.views
+        return answer({"server": await asyncio.to_thread(self._server), "deployments": [self._status(name) for name in sorted(views)]})
+
+    async def stop(self, request: Request) -> Response:
+        """Let the server drain and end."""
+        pid = await asyncio.to_thread(server.end_server, self._backend.home)
+        return answer({"stopping": True, "pid": pid}, 202)
+
+    def _server(self) -> dict[str, Any]:
+        facts = server.server_facts(self._backend.home)
+        report = self._backend.reconciler.report
+        return {
+            "version": headgate.__version__,
+            "pid": facts.get("pid"),
+            "inference_url": self._backend.inference_url,
+            "control_url": facts.get("control_url"),
+            "default_deployment": self._backend.default_deployment,
+            "gateway": None if report is None else {"table": report.table, "draining": report.draining, "connections": report.connections},
+        }
+
+    # ---- deployments
+
+    async def deployments(self, request: Request) -> Response:
+        """Return every deployment."""
+        return answer([self._status(name) for name in sorted(self._backend.reconciler.views)])
+
+    async def deployment(self, request: Request) -> Response:
+        """Return one deployment."""
+        return answer(self._status(request.path_params["name"]))
+
+    async def put_deployment(self, request: Request) -> Response:
+        """Write down what is asked for, and return the status with the revision that follows from it."""
+        name, expected = request.path_params["name"], _generation(request)
+        fields = await json_object(request)
+        if fields.setdefault("name", name) != name:
+            raise SpecError(f"name: expected {name!r}, as the path says, got {fields['name']!r}")
+        await self._change(lambda: self._put(fields, expected))
+        return answer(self._status(name), 202)
+
+    async def delete_deployment(self, request: Request) -> Response:
+        """Let a deployment drain and end."""
+        name = request.path_params["name"]
+        await self._change(lambda: self._backend.store.delete(name))
+        return answer({"name": name, "state": "stopping"}, 202)
+
+    async def logs(self, request: Request) -> Response:
+        """Return the last lines of its replicas' logs, and with ``follow=1`` those to come."""
+        name, home = request.path_params["name"], self._backend.home
+        self._status(check_name(name, "name"))
+        count, follow = _tail(request), request.query_params.get("follow", "0") not in ("", "0", "false")
+        follower = await asyncio.to_thread(logs.Follower, home, name)
+        last = await asyncio.to_thread(lambda: logs.tail(logs.replica_logs(home, name), count))
+
+        async def lines() -> AsyncIterator[str]:
+            yield "".join(f"{line}\n" for line in last)
+            if follow:
+                async for line in follower.lines():
+                    yield line
+
+        return StreamingResponse(lines(), media_type="text/plain; charset=utf-8")
+
+    def _put(self, fields: dict[str, Any], expected: int | None) -> None:
+        spec = parse_spec(fields)
+        version = self._backend.registry.version(spec.model)
+        for number in spec.also:
+            self._backend.registry.version(f"{version.model}@{number}")
+        if parse_reference(spec.model)[1] is None:
+            # The newest of today: what is pushed later is deployed when somebody says so.
+            spec = msgspec.structs.replace(spec, model=version.reference)
+        self._backend.store.put(spec, expected)
+
+    def _status(self, name: str) -> DeploymentStatus:
+        reconciler = self._backend.reconciler
+        view = reconciler.views.get(name)
+        if view is None:
+            raise NotFound(f"deployment {name[:200]!r}: there is no such deployment{did_you_mean(name, reconciler.views)}")
+        url = f"{self._backend.inference_url}/v2/models/{name}"
+        return deployment_status(view, url, reconciler.errors.get(name, ""))
+
+    # ---- registry
+
+    async def models(self, request: Request) -> Response:
+        """Return every model."""
+        return answer(await asyncio.to_thread(self._backend.registry.models))
+
+    async def model(self, request: Request) -> Response:
+        """Return one model."""
+        return answer(await asyncio.to_thread(self._backend.registry.model, request.path_params["name"]))
+
+    async def versions(self, request: Request) -> Response:
+        """Return the versions of a model, oldest first."""
+        return answer(await asyncio.to_thread(self._backend.registry.versions, request.path_params["name"]))
+
+    async def register(self, request: Request) -> Response:
+        """Make a stored package a version: 201; 200 with the one there is where its source is registered already."""
+        body = await json_struct(request, VersionBody)
+        origin = Origin(by=request.state.by, note=body.note, trusted_by=body.trusted_by, relock=body.relock)
+        register = self._backend.registry.register
+        version, created = await asyncio.to_thread(register, request.path_params["name"], body.digest, origin)
+        return answer(version, 201 if created else 200)
+
+    async def set_alias(self, request: Request) -> Response:
+        """Point an alias at a version; what is deployed by it follows."""
+        body, path = await json_struct(request, AliasBody), request.path_params
+        move = self._backend.registry.set_alias
+        return answer(await self._change(lambda: move(path["name"], path["alias"], body.version, request.state.by)))
+
+    async def delete_alias(self, request: Request) -> Response:
+        """Remove an alias; what is deployed by it stays as it is."""
+        path, remove = request.path_params, self._backend.registry.delete_alias
+        await self._change(lambda: remove(path["name"], path["alias"], request.state.by))
+        return answer({"name": path["name"], "alias": path["alias"], "deleted": True})
+
+    # ---- packages
+
+    async def upload(self, request: Request) -> Response:
+        """Take a tar of a package, verify it and store it."""
+        announced = request.headers.get("content-length", "0")
+        if not announced.isdecimal() or int(announced) > _TAR_BYTES:
+            raise PayloadTooLarge(f"content-length: expected at most {_TAR_BYTES} bytes, got {announced[:40]}; nothing was stored")
+        folder = await asyncio.to_thread(self._backend.registry.store.open_staging)
+        try:
+            await to_disk(request, folder / "upload.tar", _TAR_BYTES)
+            digest = await asyncio.to_thread(_store, self._backend.registry.store, folder)
+        finally:
+            await asyncio.shield(asyncio.to_thread(shutil.rmtree, folder, True))
+        return answer({"digest": digest}, 201)
+
+    async def has_package(self, request: Request) -> Response:
+        """Say whether a package is stored."""
+        await asyncio.to_thread(self._backend.registry.store.path, request.path_params["digest"])
+        return Response()
+
+    # ---- keys
+
+    async def keys(self, request: Request) -> Response:
+        """Return every key, without its secret."""
+        return answer(await asyncio.to_thread(self._backend.registry.keys.all))
+
+    async def create_key(self, request: Request) -> Response:
+        """Make a key; only this answer holds it."""
+        body = await json_struct(request, KeyBody)
+        created = await self._change(lambda: self._create_key(body))
+        return answer(created, 201)
+
+    async def revoke_key(self, request: Request) -> Response:
+        """Make a key worthless."""
+        return answer(await self._change(lambda: self._revoke_key(request.path_params["id"])))
+
+    def _create_key(self, body: KeyBody) -> dict[str, Any]:
+        keys = self._backend.registry.keys
+        if "admin" not in body.scopes and not self._admins(besides=None):
+            raise Conflict(
+                "scopes: the first key must have the scope admin, because this API wants a key as soon as there is one; nothing was made. "
+                "Make an admin key first ('headgate key create --scope admin'), then this one"
+            )
+        key, text = keys.create(body.name or "key", body.scopes)
+        return {**msgspec.to_builtins(key), "key": text}
+
+    def _revoke_key(self, key: str) -> Any:
+        keys = self._backend.registry.keys
+        number = key.split("_")[1] if key.startswith("hg_") else key
+        others = [good for good in keys.hashes() if good.id != number]
+        if (others or self._backend.require_key) and not self._admins(besides=number):
+            raise Conflict(
+                f"key {number[:40]}: it is the last with the scope admin, and without one nobody could manage this server; nothing was "
+                "changed. Make another admin key first, or revoke the other keys before it"
+            )
+        return keys.revoke(key)
+
+    def _admins(self, besides: str | None) -> list[str]:
+        return [key.id for key in self._backend.registry.keys.hashes() if "admin" in key.scopes and key.id != besides]
+
+    async def _change(self, change: Callable[[], T]) -> T:
+        """Make a change between two ticks, and tick: the answer then tells what follows from it."""
+
+        def change_and_tick() -> T:
+            result = change()
+            self._backend.reconciler.try_tick()
+            return result
+
+        return await asyncio.get_running_loop().run_in_executor(self._backend.ticks, change_and_tick)
+
+
+def answer(value: Any, status: int = 200) -> Response:
+    """Return ``value`` as JSON."""
+    return Response(msgspec.json.encode(value), status, media_type="application/json")
+
+
+def _store(store: PackageStore, folder: Path) -> str:
+    package = folder / "package"
+    package.mkdir()
+    with open(folder / "upload.tar", "rb") as stream:
+        unpack(stream, package)
+    return store.add(package)
+
+
+def _generation(request: Request) -> int | None:
+    text = request.headers.get("if-match")
+    if text is None:
+        return None
+    number = text.strip().strip('"')
+    if not number.isdecimal():
+        raise InvalidRequest(f"If-Match: expected the generation of the deployment, a number, got {text[:40]!r}")
+    return int(number)
+
+
+def _tail(request: Request) -> int:
+    text = request.query_params.get("tail", "100")
+    if not text.isdecimal() or int(text) > logs.LONGEST_TAIL:
+        raise InvalidRequest(f"tail: expected a number of lines up to {logs.LONGEST_TAIL}, got {text[:40]!r}")
+    return int(text)
