@@ -87,7 +87,7 @@ class HomeCatalog:
         """Remove ``alias``."""
         self._registry.delete_alias(model, alias, by=getpass.getuser())
 
-    def keys(self) -> list[dict[str, Any]]:
+    def all_keys(self) -> list[dict[str, Any]]:
         """Return every key, without its secret."""
         return [msgspec.to_builtins(key) for key in self._registry.keys.all()]
 
@@ -257,10 +257,11 @@ def _target(model: Any, folder: Path) -> str:
 def _class_target(kind: type) -> str:
     """Return ``file.py:Class`` of a class. Raises `UnsupportedModel` if it stands in no file that a server could load it from."""
     try:
-        file = inspect.getsourcefile(kind)
-    except TypeError:
+        # The source itself, too: a class of a notebook cell claims to stand in whatever file the notebook was started from.
+        file = inspect.getsourcefile(kind) if inspect.getsource(kind) else None
+    except (TypeError, OSError):
         file = None
-    if file is None or not file.endswith(".py") or not Path(file).is_file() or "." in kind.__qualname__:
+    if file is None or not file.endswith(".py") or "." in kind.__qualname__:
         raise UnsupportedModel(
             f"class {kind.__qualname__} is not at the top of a .py file, so the server, which is another process, cannot load it; write it "
             "to one (in a notebook: %%writefile model.py) and serve 'model.py:" + kind.__name__ + "'"

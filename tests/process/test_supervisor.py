@@ -272,7 +272,7 @@ def test_everything_starts_as_the_contract_says(stage: Stage) -> None:
 def test_the_supervisor_stays_small(stage: Stage) -> None:
     """It needs less than 20 MB and loads nothing of the data or the control plane."""
     server = stage.serve()
-    assert processes.rss(server.pid) < 20e6
+    assert processes.rss(server.pid) < 16e6
     names = "import sys, headgate.supervisor as s; print([m for m in sys.modules if m in ('numpy', 'msgspec', 'asyncio', 'sqlalchemy')])"
     assert subprocess.run([sys.executable, "-c", names], capture_output=True, check=True).stdout.strip() == b"[]"
     assert stage.end(server) == 0

@@ -44,7 +44,7 @@ class Catalog(Protocol):
     def delete_alias(self, model: str, alias: str) -> None:
         """Remove ``alias``."""
 
-    def keys(self) -> list[dict[str, Any]]:
+    def all_keys(self) -> list[dict[str, Any]]:
         """Return every key, without its secret."""
 
     def create_key(self, name: str, scopes: list[str]) -> dict[str, Any]:
@@ -104,7 +104,7 @@ class RemoteCatalog:
         """Remove ``alias``."""
         self._api.call("DELETE", f"/models/{segment(model)}/aliases/{segment(alias)}")
 
-    def keys(self) -> list[dict[str, Any]]:
+    def all_keys(self) -> list[dict[str, Any]]:
         """Return every key, without its secret."""
         return _items(self._api.get("/keys"), "keys")
 

@@ -57,7 +57,7 @@ def _shrink(widths: list[int], least: Sequence[int], room: int) -> None:
 
 
 def _fit(text: str, width: int) -> str:
-    return text.ljust(width) if len(text) <= width else text[: max(width - 1, 0)] + "…"
+    return text.ljust(width) if len(text) <= width else text[: max(width - 1, 0)].rstrip() + "…"
 
 
 def when(seconds: float | None) -> str:

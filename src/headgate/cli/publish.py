@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import getpass
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,16 +32,14 @@ class Published(NamedTuple):
         return f"{self.version['model']}@{self.version['number']}"
 
 
-def publish(catalog: Catalog, target: str, args: argparse.Namespace, known: Callable[[str, str], str | None] | None = None) -> Published:
+def publish(catalog: Catalog, target: str, args: argparse.Namespace) -> Published:
     """Register ``target`` under ``args.name``, else its file's name; what was registered from the same source stays what it is.
 
-    ``known`` says which package was made from a model's source before, where that is not to be asked of ``catalog``. Raises
-    `PackageError` where the model cannot be packaged; nothing is registered then.
+    Raises `PackageError` where the model cannot be packaged; nothing is registered then.
     """
     name = args.name or detect(target, trust_pickle=args.trust_pickle).name
-    ask = known or catalog.known
     with catalog.staging() as folder:
-        built = build(target, folder, home_of(args), _options(args, name), known=lambda source: ask(name, source), say=note)
+        built = build(target, folder, home_of(args), _options(args, name), known=lambda source: catalog.known(name, source), say=note)
         example = folder / EXAMPLE
         given = json.loads(example.read_bytes()) if example.is_file() else None
         if built.manifest is not None:

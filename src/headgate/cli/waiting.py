@@ -6,9 +6,26 @@ import time
 from typing import Any
 
 from headgate.cli.api import Api, segment
-from headgate.errors import Conflict, DeadlineExceeded, NotFound
+from headgate.errors import Conflict, DeadlineExceeded, NotFound, NotReady, ServerUnreachable
 
 _POLL = 0.05
+_POLL_LIVE = 0.02
+
+
+def until_live(api: Api, limit: float = 30.0) -> None:
+    """Return as soon as control answers and knows whom to let in.
+
+    Raises `ServerUnreachable` or `NotReady` after ``limit`` seconds, `Unauthenticated` or `PermissionDenied` where that is not us.
+    """
+    end = time.monotonic() + limit
+    while True:
+        try:
+            api.get("/status")
+            return
+        except (ServerUnreachable, NotReady):
+            if time.monotonic() > end:
+                raise
+            time.sleep(_POLL_LIVE)
 
 
 def until_ready(api: Api, name: str, revision: str | None, limit: float) -> dict[str, Any]:

@@ -57,7 +57,9 @@ def admit(headers: Headers, scope: str | None, access: Access) -> str:
         return "local"
     text = _presented(headers)
     if text is None:
-        raise Unauthenticated("this server wants a key: send 'Authorization: Bearer KEY' (--key, HEADGATE_API_KEY); 'headgate key create' makes one")
+        raise Unauthenticated(
+            "this server wants a key: send 'Authorization: Bearer KEY' (--key, HEADGATE_API_KEY); 'headgate key create' makes one"
+        )
     key = check_key(text, keys)
     if key is None:
         raise Unauthenticated("the key is not known, or was revoked; 'headgate key create' makes another")

@@ -13,14 +13,14 @@ from typing import NamedTuple
 from starlette.applications import Starlette
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Match, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from headgate.control.access import Access, admit
 from headgate.control.endpoints import Endpoints, answer
-from headgate.errors import HeadgateError, InvalidRequest, MethodNotAllowed, NotFound
+from headgate.errors import Cancelled, HeadgateError, InvalidRequest, MethodNotAllowed, NotFound
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
@@ -104,10 +104,14 @@ def _guarded(endpoint: Endpoint) -> Endpoint:
             return await endpoint(request)
         except HeadgateError as error:
             return _refusal(error)
+        except ClientDisconnect:
+            return _refusal(Cancelled("the client went away"))
         except Exception:
             print(f"{request.method} {request.url.path} failed", file=sys.stderr)
             traceback.print_exc()
-            return _refusal(HeadgateError("the server failed at this, and it is not your request's fault; control.log in the home says why"))
+            return _refusal(
+                HeadgateError("the server failed at this, which is no fault of the request; control.log in the home says why")
+            )
 
     return guarded
 
@@ -116,7 +120,9 @@ async def _unrouted(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     path = request.url.path[:200]
     if error.status_code == 405:
-        return _refusal(MethodNotAllowed(f"{path}: {request.method} means nothing here; it takes {(error.headers or {}).get('Allow', '')}"))
+        return _refusal(
+            MethodNotAllowed(f"{path}: {request.method} means nothing here; it takes {(error.headers or {}).get('Allow', '')}")
+        )
     if error.status_code == 404:
         return _refusal(NotFound(f"{path}: there is no such path in the control API; inference has a port of its own"))
     return _refusal(InvalidRequest(error.detail))

@@ -164,7 +164,7 @@ def _failure(view: View, revision: Revision) -> str:
             return f"{replica} ended {seen.restarts} times before it was ready ({seen.exit}){said}"
     if view.ages.get(revision.name, 0.0) > revision.spec.load_timeout + LOAD_GRACE:
         ready = f"{view.ready(revision)} of {revision.spec.scale.min_replicas} replicas"
-        return f"load_timeout: {ready} were ready after {revision.spec.load_timeout:g} s; give it more time with load_timeout, or see its log"
+        return f"load_timeout: {ready} were ready after {revision.spec.load_timeout:g} s; give it more time, or see why in its log"
     return ""
 
 

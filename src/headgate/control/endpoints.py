@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Executor as Threads
-from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -62,7 +60,9 @@ class Endpoints:
     async def status(self, request: Request) -> Response:
         """Return the server and every deployment."""
         views = self._backend.reconciler.views
-        return answer({"server": await asyncio.to_thread(self._server), "deployments": [self._status(name) for name in sorted(views)]})
+        return answer(
+            {"server": await asyncio.to_thread(self._server), "deployments": [self._status(name) for name in sorted(views)]}
+        )
 
     async def stop(self, request: Request) -> Response:
         """Let the server drain and end."""
@@ -78,7 +78,9 @@ class Endpoints:
             "inference_url": self._backend.inference_url,
             "control_url": facts.get("control_url"),
             "default_deployment": self._backend.default_deployment,
-            "gateway": None if report is None else {"table": report.table, "draining": report.draining, "connections": report.connections},
+            "gateway": None
+            if report is None
+            else {"table": report.table, "draining": report.draining, "connections": report.connections},
         }
 
     # ---- deployments
@@ -181,12 +183,10 @@ class Endpoints:
         announced = request.headers.get("content-length", "0")
         if not announced.isdecimal() or int(announced) > _TAR_BYTES:
             raise PayloadTooLarge(f"content-length: expected at most {_TAR_BYTES} bytes, got {announced[:40]}; nothing was stored")
-        folder = await asyncio.to_thread(self._backend.registry.store.open_staging)
-        try:
+        store = self._backend.registry.store
+        with store.staging() as folder:
             await to_disk(request, folder / "upload.tar", _TAR_BYTES)
-            digest = await asyncio.to_thread(_store, self._backend.registry.store, folder)
-        finally:
-            await asyncio.shield(asyncio.to_thread(shutil.rmtree, folder, True))
+            digest = await asyncio.to_thread(_store, store, folder)
         return answer({"digest": digest}, 201)
 
     async def has_package(self, request: Request) -> Response:
@@ -253,7 +253,9 @@ def answer(value: Any, status: int = 200) -> Response:
 def _store(store: PackageStore, folder: Path) -> str:
     package = folder / "package"
     package.mkdir()
-    with open(folder / "upload.tar", "rb") as stream:
+    archive = folder / "upload.tar"
+    with open(archive, "rb") as stream:
+        archive.unlink()
         unpack(stream, package)
     return store.add(package)
 

@@ -104,6 +104,11 @@ class Reconciler:
         self.keys: tuple[KeyHash, ...] | None = None
         """The good keys; None until they were read once."""
 
+    @property
+    def report(self) -> LoadReport | None:
+        """What the gateway last said of itself."""
+        return self._world.gateway.report
+
     def try_tick(self) -> None:
         """`tick`, and live on whatever happens: the next one looks at everything anew."""
         try:
@@ -134,7 +139,9 @@ class Reconciler:
     def _decide(self, desired: Desired) -> bool:
         """Decide about every deployment; tell whether anything was written."""
         observed, report = self._world.executor.observe(), self._world.gateway.report
-        in_use = [revision for revisions in desired.revisions.values() for revision in revisions if revision.state in WANTABLE | PLACED]
+        in_use = [
+            revision for revisions in desired.revisions.values() for revision in revisions if revision.state in WANTABLE | PLACED
+        ]
         self._world.packages.keep({revision.target.digest for revision in in_use})
         seen = _Seen(observed, report, self._shares(report))
         self._keep_time(in_use, seen)
@@ -245,7 +252,9 @@ class Reconciler:
 
     def _route(self, deployment: Deployment, revisions: tuple[Revision, ...]) -> DeploymentRoute | None:
         facts = {
-            revision.target.digest: self._world.packages.facts(revision.target.digest) for revision in revisions if revision.state in ROUTED
+            revision.target.digest: self._world.packages.facts(revision.target.digest)
+            for revision in revisions
+            if revision.state in ROUTED
         }
         try:
             aliases = self._world.registry.model(parse_reference(deployment.spec.model)[0]).aliases

@@ -51,6 +51,6 @@ def _start_time(pid: int) -> int | None:
 
 def _gone() -> NotReady:
     return NotReady(
-        "the supervisor of this server is gone, so nothing was ended; start 'headgate serve' again, which takes over what runs, and stop that",
+        "the supervisor of this server is gone, so nothing was ended; 'headgate serve' on this home takes over what runs, then stop that",
         retry_after=None,
     )

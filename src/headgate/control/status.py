@@ -124,7 +124,9 @@ def _missing(view: View, revision: Revision) -> str:
     ready, expected = view.ready(revision), revision.spec.scale.min_replicas
     if ready >= expected:
         return ""
-    causes = [f"{replica}: {text}" for replica in revision.replicas if not view.is_ready(replica) and (text := _cause(view, replica))]
+    causes = [
+        f"{replica}: {text}" for replica in revision.replicas if not view.is_ready(replica) and (text := _cause(view, replica))
+    ]
     return "; ".join([f"{revision.name}: {ready} of {expected} replicas are ready", *causes])
 
 

@@ -206,7 +206,10 @@ def _check_model(row: DeploymentRow, spec: DeploymentSpec) -> None:
 
 
 def _outdated(name: str, expected: int, present: int) -> Conflict:
-    return Conflict(f"deployment {name!r}: generation {expected} was expected, it is at {present}: somebody else has changed it; look again")
+    return Conflict(
+        f"deployment {name!r}: generation {expected} was expected, it is at {present}; nothing was changed. Somebody else was faster: "
+        "look at it again"
+    )
 
 
 def _deployment(row: DeploymentRow) -> Deployment:

@@ -178,6 +178,9 @@ def _question(target: Target, folder: Path, options: Options) -> Question:
 
 
 def _complete(locked: Manifest, folder: Path, description: Description) -> Manifest:
+    # Bytecode is welcome in the environment, which starts faster with it, but is no part of the package.
+    for cache in [path for path in (folder / FILES).rglob("__pycache__") if path.is_dir()]:
+        shutil.rmtree(cache)
     written = regular_files(folder / FILES).keys() - locked.files.keys()
     if written:
         raise PackageError(

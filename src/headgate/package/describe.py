@@ -56,8 +56,7 @@ def describe(question: Question, python: Path, *, timeout: float, bootstrap: Pat
     """
     config = msgspec.json.encode(question, enc_hook=str).decode()
     environ = {key: value for key, value in os.environ.items() if key not in _FORGET}
-    # Bytecode beside the code would be files that the manifest does not know.
-    environ |= {"HEADGATE_CONFIG": config, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONUNBUFFERED": "1"}
+    environ |= {"HEADGATE_CONFIG": config, "PYTHONUNBUFFERED": "1"}
     process = subprocess.Popen(
         [str(python), "-P", str(bootstrap), "describe"],
         env=environ, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,

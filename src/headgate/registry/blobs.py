@@ -49,8 +49,8 @@ class PackageStore:
     def add(self, folder: Path) -> str:
         """Verify the package in ``folder``, which `staging` has made, move it into the store and return its digest.
 
-        A package that is there already stays as it is, unless it is damaged: then it is replaced. Raises `DigestMismatch` or `PackageError` if the folder is not what its
-        manifest promises; nothing is visible then.
+        A package that is there already stays as it is, unless it is damaged: then it is replaced. Raises `DigestMismatch` or
+        `PackageError` if the folder is not what its manifest promises; nothing is visible then.
         """
         manifest = verify(folder)
         target = self.root / check_digest(manifest.digest)

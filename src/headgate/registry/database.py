@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, text
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DatabaseError, IntegrityError
 from sqlalchemy.orm import DeclarativeBase, Session
 
 from headgate.errors import Conflict, HeadgateError, NotReady
@@ -64,6 +64,8 @@ class Database:
             raise _busy()
         try:
             with _explained(self.path), Session(self._writer, expire_on_commit=False) as session, session.begin():
+                # SQLAlchemy would begin with the first statement; whoever is in the block is promised to be the only writer.
+                session.connection()
                 yield session
         finally:
             self._writing.release()
@@ -144,7 +146,9 @@ def _explained(path: Path) -> Iterator[None]:
     """Turn what SQLite says about the machine into our own errors."""
     try:
         yield
-    except OperationalError as error:
+    except IntegrityError:
+        raise
+    except DatabaseError as error:
         said = str(error.orig)
         if "locked" in said or "busy" in said:
             raise _busy() from error

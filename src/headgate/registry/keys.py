@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import Protocol, TypeVar
 
 import msgspec
-from sqlalchemy import JSON, Float, String, select
+from sqlalchemy import JSON, String, select
 from sqlalchemy.orm import Mapped, mapped_column
 
 from headgate.clock import Clock
@@ -30,8 +30,8 @@ class KeyRow(Base):
     sha256: Mapped[str] = mapped_column(String, unique=True)
     prefix: Mapped[str]
     scopes: Mapped[list[str]] = mapped_column(JSON)
-    created: Mapped[float] = mapped_column(Float)
-    revoked: Mapped[float | None] = mapped_column(Float)
+    created: Mapped[float]
+    revoked: Mapped[float | None]
 
 
 class Key(msgspec.Struct, frozen=True, kw_only=True):

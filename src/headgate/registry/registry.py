@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 import msgspec
-from sqlalchemy import Float, ForeignKey, ForeignKeyConstraint, Index, String, func, select
+from sqlalchemy import ForeignKey, ForeignKeyConstraint, Index, String, func, select
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from headgate.clock import Clock
@@ -25,7 +25,7 @@ class ModelRow(Base):
 
     __tablename__ = "models"
     name: Mapped[str] = mapped_column(String, primary_key=True)
-    created: Mapped[float] = mapped_column(Float)
+    created: Mapped[float]
 
 
 class VersionRow(Base):
@@ -37,7 +37,7 @@ class VersionRow(Base):
     number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     digest: Mapped[str]
     source_digest: Mapped[str]
-    created: Mapped[float] = mapped_column(Float)
+    created: Mapped[float]
     created_by: Mapped[str]
     note: Mapped[str]
     trusted_by: Mapped[str | None]
@@ -51,7 +51,7 @@ class AliasRow(Base):
     model: Mapped[str] = mapped_column(String, primary_key=True)
     alias: Mapped[str] = mapped_column(String, primary_key=True)
     version: Mapped[int]
-    updated: Mapped[float] = mapped_column(Float)
+    updated: Mapped[float]
 
 
 class AliasHistoryRow(Base):
@@ -62,7 +62,7 @@ class AliasHistoryRow(Base):
     model: Mapped[str]
     alias: Mapped[str]
     version: Mapped[int | None]
-    updated: Mapped[float] = mapped_column(Float)
+    updated: Mapped[float]
     updated_by: Mapped[str]
 
 

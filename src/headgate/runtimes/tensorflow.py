@@ -101,7 +101,9 @@ class TensorflowRuntime(Runtime):
             return function(**feed)
 
         self._function: Callable[[dict[str, Any]], Any] = call
-        self._describe_as(function.structured_input_signature[1], function.structured_outputs)
+        # The file keeps them in a map, whose order changes from load to load, and a signature must not.
+        inputs, outputs = function.structured_input_signature[1], function.structured_outputs
+        self._describe_as(dict(sorted(inputs.items())), dict(sorted(outputs.items())))
 
     def _load_keras(self, path: Path) -> None:
         tf, keras = self._tf, self.framework("keras")

@@ -50,7 +50,7 @@ def _two_inputs(folder: Path) -> None:
     random = np.random.default_rng(0)
     rows = {"wide": random.random((6, 3), dtype=np.float32), "deep": random.integers(0, 9, (6, 4, 2)).astype(np.int32)}
     expected = {name: value.numpy() for name, value in model(rows).items()}
-    takes, gives = [("deep", "INT32", [-1, -1, 2]), ("wide", "FP32", [-1, 3])], [("down", "FP32", [-1, 2]), ("up", "FP32", [-1, 1])]
+    takes, gives = [("deep", "INT32", [-1, -1, 2]), ("wide", "FP32", [-1, 3])], [("up", "FP32", [-1, 1]), ("down", "FP32", [-1, 2])]
     _write(folder, "two", "two.keras", rows, expected, takes, gives)
 
 
@@ -78,7 +78,7 @@ def _text(folder: Path) -> None:
         "price": np.array([1.5, 4.5, 0, 6, 7.5], np.float32),
         "shown": np.array(["TEA", "COFFEE", "RUM", "TEA", "TEA"], object),
     }
-    takes, gives = [("thing", "BYTES", [-1]), ("amount", "INT32", [-1])], [("price", "FP32", [-1]), ("shown", "BYTES", [-1])]
+    takes, gives = [("amount", "INT32", [-1]), ("thing", "BYTES", [-1])], [("price", "FP32", [-1]), ("shown", "BYTES", [-1])]
     _write(folder, "prices", "prices", inputs, expected, takes, gives)
 
 

@@ -29,7 +29,7 @@ def test_included_files_stand_in_their_place(tmp_path: Path) -> None:
         ("--editable=src", "editable"),
         ("-c pins.txt", "constraints"),
         ("./wheels/x.whl", "local path"),
-        ("x @ file:///home/me/x.whl", "local path"),
+        ("x @ file:///wheels/x.whl", "local path"),
         ("x @ ../x", "local path"),
         ("--find-links wheels", "folder of this machine"),
         ("--index-url https://me:hunter2@index.example/simple", "password"),

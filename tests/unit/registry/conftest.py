@@ -12,7 +12,9 @@ from headgate.package.manifest import Manifest
 from headgate.package.signature import Signature, TensorSpec
 
 SIGNATURE = Signature(
-    inputs=(TensorSpec(name="x", dtype="FP32", shape=(-1, 3)),), outputs=(TensorSpec(name="y", dtype="FP32", shape=(-1,)),), batched=True
+    inputs=(TensorSpec(name="x", dtype="FP32", shape=(-1, 3)),),
+    outputs=(TensorSpec(name="y", dtype="FP32", shape=(-1,)),),
+    batched=True,
 )
 
 

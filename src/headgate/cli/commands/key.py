@@ -36,14 +36,17 @@ def run(args: argparse.Namespace) -> int:
 
 def _create(args: argparse.Namespace, catalog: Catalog) -> None:
     scopes = args.scope or ["infer"]
+    admins = [key for key in catalog.all_keys() if "admin" in key["scopes"] and key["revoked"] is None]
     created = catalog.create_key(args.name or "-".join(scopes), scopes)
     note(f"key {created['id']} with {', '.join(scopes)}; it is shown only now: use it as --key or HEADGATE_API_KEY")
+    if not admins and "admin" not in scopes:
+        note("from now on every request needs a key, and none is for 'admin': make one, or this home can only be managed without a server")
     emit(args.output, created, lambda: str(created["key"]))
 
 
 def _list(args: argparse.Namespace, catalog: Catalog) -> None:
-    keys = catalog.keys()
-    rows = [(key["id"], key["name"], ", ".join(key["scopes"]), when(key["created"]), when(key.get("revoked"))) for key in keys]
+    keys = catalog.all_keys()
+    rows = [(key["id"], key["name"], ", ".join(key["scopes"]), when(key["created"]), when(key["revoked"])) for key in keys]
     columns = ("ID", "NAME", "SCOPES", "CREATED", "REVOKED")
     emit(args.output, keys, lambda: table(columns, rows) if keys else "no keys: on this machine, requests need none")
 

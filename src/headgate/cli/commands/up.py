@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from headgate.cli import flags, welcome
@@ -13,8 +14,8 @@ from headgate.cli.connection import home_of, key_of, live_server
 from headgate.cli.output import note
 from headgate.cli.publish import publish
 from headgate.cli.specs import apply
-from headgate.cli.waiting import until_ready
-from headgate.errors import HeadgateError, InvalidRequest, ServerUnreachable
+from headgate.cli.waiting import until_live, until_ready
+from headgate.errors import HeadgateError, InvalidRequest, PermissionDenied, ServerUnreachable, Unauthenticated
 from headgate.package.detect import detect
 
 _READY_LIMIT = 3600.0
@@ -27,6 +28,27 @@ class Deployed(NamedTuple):
     name: str
     revision: str | None
     example: Any
+
+
+class StartingCatalog(RemoteCatalog):
+    """The registry of a server whose control is still starting: waits for it, as late as it can, so that the model loads meanwhile."""
+
+    def __init__(self, api: Api, *, fresh: bool) -> None:
+        super().__init__(api)
+        self._api = api
+        self._fresh = fresh
+
+    def known(self, model: str, source_digest: str) -> str | None:
+        """Ask, but not for a new home: nothing is known there."""
+        if self._fresh:
+            return None
+        until_live(self._api)
+        return super().known(model, source_digest)
+
+    def store(self, folder: Path, digest: str) -> None:
+        """Wait, then upload."""
+        until_live(self._api)
+        super().store(folder, digest)
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -49,6 +71,8 @@ def run(args: argparse.Namespace) -> int:
     api = Api(Address(server["control_url"], key_of(args), args.ca, pinned=bool(args.ca)))
     inference = Api(Address(server["inference_url"], key_of(args), args.ca, pinned=bool(args.ca)))
     failures: list[HeadgateError] = []
+    if not args.targets and not _is_let_in(api):
+        return 0
     access = welcome.Access(inference, args.ca, bool(key_of(args)))
     for deployed in _deploy_all(args, api, failures) if args.targets else _deployed_before(api):
         try:
@@ -57,6 +81,16 @@ def run(args: argparse.Namespace) -> int:
         except HeadgateError as error:
             failures.append(_said(error))
     return _conclude(server, api, failures)
+
+
+def _is_let_in(api: Api) -> bool:
+    """Whether control tells us what it serves; without targets there is nothing else to ask it, and no reason to end."""
+    try:
+        until_live(api)
+    except (Unauthenticated, PermissionDenied):
+        note("serving what the home has deployed; with an admin key in HEADGATE_API_KEY, this would say what that is")
+        return False
+    return True
 
 
 def _check_names(args: argparse.Namespace) -> None:
@@ -72,13 +106,11 @@ def _check_names(args: argparse.Namespace) -> None:
 
 def _deploy_all(args: argparse.Namespace, api: Api, failures: list[HeadgateError]) -> list[Deployed]:
     """Register and deploy every target; what fails is said and does not hold up the others."""
-    catalog = RemoteCatalog(api)
-    fresh = not home_of(args).database.exists()
+    catalog = StartingCatalog(api, fresh=not home_of(args).database.exists())
     deployed: list[Deployed] = []
     for target in args.targets:
         try:
-            # In a new home nothing is known, so the model is looked at while control is still starting.
-            published = publish(catalog, target, args, known=(lambda *_: None) if fresh else None)
+            published = publish(catalog, target, args)
             name = args.name or published.version["model"]
             status = apply(api, name, published.reference, flags.settings(args))
             deployed.append(Deployed(name, status["revision"], published.example))

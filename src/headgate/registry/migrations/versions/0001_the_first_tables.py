@@ -18,7 +18,7 @@ def _registry() -> None:
     op.create_table(
         "models",
         sa.Column("name", sa.String, primary_key=True),
-        sa.Column("created", sa.Float, nullable=False),
+        sa.Column("created", sa.Double, nullable=False),
     )
     op.create_table(
         "versions",
@@ -26,7 +26,7 @@ def _registry() -> None:
         sa.Column("number", sa.Integer, primary_key=True, autoincrement=False),
         sa.Column("digest", sa.String, nullable=False),
         sa.Column("source_digest", sa.String, nullable=False),
-        sa.Column("created", sa.Float, nullable=False),
+        sa.Column("created", sa.Double, nullable=False),
         sa.Column("created_by", sa.String, nullable=False),
         sa.Column("note", sa.String, nullable=False),
         sa.Column("trusted_by", sa.String),
@@ -37,7 +37,7 @@ def _registry() -> None:
         sa.Column("model", sa.String, primary_key=True),
         sa.Column("alias", sa.String, primary_key=True),
         sa.Column("version", sa.Integer, nullable=False),
-        sa.Column("updated", sa.Float, nullable=False),
+        sa.Column("updated", sa.Double, nullable=False),
         sa.ForeignKeyConstraint(["model", "version"], ["versions.model", "versions.number"]),
     )
     op.create_table(
@@ -46,7 +46,7 @@ def _registry() -> None:
         sa.Column("model", sa.String, nullable=False),
         sa.Column("alias", sa.String, nullable=False),
         sa.Column("version", sa.Integer),
-        sa.Column("updated", sa.Float, nullable=False),
+        sa.Column("updated", sa.Double, nullable=False),
         sa.Column("updated_by", sa.String, nullable=False),
     )
 
@@ -59,8 +59,8 @@ def _keys() -> None:
         sa.Column("sha256", sa.String, nullable=False, unique=True),
         sa.Column("prefix", sa.String, nullable=False),
         sa.Column("scopes", sa.JSON, nullable=False),
-        sa.Column("created", sa.Float, nullable=False),
-        sa.Column("revoked", sa.Float),
+        sa.Column("created", sa.Double, nullable=False),
+        sa.Column("revoked", sa.Double),
     )
 
 
@@ -72,8 +72,8 @@ def _control() -> None:
         sa.Column("generation", sa.Integer, nullable=False),
         sa.Column("deleted", sa.Boolean, nullable=False),
         sa.Column("next_revision", sa.Integer, nullable=False),
-        sa.Column("created", sa.Float, nullable=False),
-        sa.Column("updated", sa.Float, nullable=False),
+        sa.Column("created", sa.Double, nullable=False),
+        sa.Column("updated", sa.Double, nullable=False),
     )
     op.create_table(
         "revisions",
@@ -85,8 +85,8 @@ def _control() -> None:
         sa.Column("spec", sa.JSON, nullable=False),
         sa.Column("state", sa.String, nullable=False),
         sa.Column("reason", sa.String, nullable=False),
-        sa.Column("created", sa.Float, nullable=False),
-        sa.Column("updated", sa.Float, nullable=False),
+        sa.Column("created", sa.Double, nullable=False),
+        sa.Column("updated", sa.Double, nullable=False),
     )
     op.create_table(
         "meta",

@@ -111,6 +111,15 @@ def test_a_model_must_not_write_into_itself(run: Build, tmp_path: Path) -> None:
         run(str(tmp_path / "m.onnx"), script="open(os.path.join(os.path.dirname(config['path']), 'cache.bin'), 'w').close()")
 
 
+def test_bytecode_is_no_part_of_a_package(run: Build, tmp_path: Path) -> None:
+    """What Python compiles while it loads the code does not get into the manifest, nor stay in the folder."""
+    (tmp_path / "ranker.py").write_text("class Ranker:\n    def predict(self): ...\n")
+    script = "cache = os.path.dirname(config['path']) + '/__pycache__'\nos.mkdir(cache)\nopen(cache + '/ranker.pyc', 'w').close()"
+    built = run(f"{tmp_path}/ranker.py", script=script)
+    assert verify(tmp_path / "out0") == built.manifest
+    assert list(regular_files(tmp_path / "out0" / "files")) == ["ranker.py"]
+
+
 @pytest.mark.parametrize(
     ("name", "content", "expected"),
     [

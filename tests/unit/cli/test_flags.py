@@ -1,0 +1,107 @@
+"""The flags of a deployment are the leaves of its spec: all of them, each once, read as the spec reads them."""
+
+import argparse
+from collections import Counter
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given, strategies as st
+
+from headgate.cli import flags
+from headgate.cli.arguments import Parser
+from headgate.errors import InvalidRequest
+from headgate.spec import DeploymentSpec, parse_duration, parse_size, parse_spec
+
+POSITIONAL = {"name", "model"}
+"""Leaves that are said otherwise: by --name, and by what is deployed."""
+
+
+def leaves(kind: type[msgspec.Struct], prefix: str = "") -> list[str]:
+    """The paths of every setting of a spec."""
+    found: list[str] = []
+    for field in msgspec.structs.fields(kind):
+        nested = isinstance(field.type, type) and issubclass(field.type, msgspec.Struct)
+        found += leaves(field.type, f"{prefix}{field.name}.") if nested else [prefix + field.name]
+    return found
+
+
+def parse(*words: str) -> argparse.Namespace:
+    """The flags in ``words``."""
+    parser = Parser(prog="headgate test")
+    flags.add_flags(parser)
+    return parser.parse(words)
+
+
+def test_every_setting_has_exactly_one_flag() -> None:
+    """Whatever can be set can be set on the command line, in one way; and no flag sets what does not exist."""
+    paths = Counter(path for flag in flags.FLAGS for path in flag.paths)
+    assert paths == Counter(set(leaves(DeploymentSpec)) - POSITIONAL)
+    assert len({flag.flag for flag in flags.FLAGS}) == len(flags.FLAGS)
+
+
+def test_nothing_given_sets_nothing() -> None:
+    """Flags that are not given leave the deployment's settings alone."""
+    assert flags.settings(parse()) == {}
+
+
+EVERYTHING = [
+    "--replicas", "2", "--threads", "3", "--device", "cuda:1", "--memory", "2GiB", "--max-rows", "64", "--max-delay", "5ms",
+    "--max-queue-rows", "100", "--timeout", "1.5", "--batch-timeout", "20s", "--load-timeout", "1m", "--no-idempotent",
+    "--v1", "kserve", "--also", "1,2",
+]  # fmt: skip
+
+
+def test_settings_arrive_in_the_spec() -> None:
+    """Every flag sets its own leaf to what was typed."""
+    spec = parse_spec({"name": "n", "model": "m", **flags.settings(parse(*EVERYTHING))})
+    assert (spec.scale.min_replicas, spec.scale.max_replicas) == (2, 2)
+    assert (spec.resources.threads, spec.resources.device, spec.resources.memory) == (3, "cuda:1", 2 << 30)
+    assert (spec.batching.max_rows, spec.batching.max_delay, spec.batching.max_queue_rows) == (64, 0.005, 100)
+    assert (spec.timeout, spec.batch_timeout, spec.load_timeout) == (1.5, 20.0, 60.0)
+    assert (spec.idempotent, spec.v1, spec.also) == (False, "kserve", (1, 2))
+
+
+def test_everything_can_be_handed_on() -> None:
+    """What serve hands to its deployer says the same as what serve was given."""
+    given_flags = parse(*EVERYTHING)
+    assert flags.settings(parse(*flags.argv(given_flags))) == flags.settings(given_flags)
+
+
+def accepts(read: Any, text: str) -> Any:
+    """What ``read`` makes of ``text``, or None."""
+    try:
+        return read(text)
+    except (ValueError, argparse.ArgumentTypeError):
+        return None
+
+
+QUANTITIES = st.from_regex(r"[0-9]{1,4}(\.[0-9])? ?(ms|s|m|h|d|B|KB|MiB|GB|x|)", fullmatch=True)
+
+
+@given(QUANTITIES)
+def test_durations_and_sizes_are_those_of_the_spec(text: str) -> None:
+    """A quantity that the command line lets through is one the spec takes; with a unit, what the spec takes is let through."""
+    for read, parse_text in ((flags.duration, parse_duration), (flags.size, parse_size)):
+        seen = accepts(read, text)
+        if seen is not None:
+            parse_text(seen)
+        assert (seen is not None) or accepts(parse_text, text) is None
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--replicas", "0"], "--replicas: expected a whole number of at least 1, got '0'"),
+        (["--max-delay", "5 parsecs"], "--max-delay: expected a duration"),
+        (["--memory", "much"], "--memory: expected a size"),
+        (["--device", "tpu"], "--device: expected 'cpu' or 'cuda:N'"),
+        (["--v1", "mlflow"], "--v1: expected one of tfserving, kserve, truss"),
+        (["--also", "1,champion"], "--also: expected a whole number"),
+    ],
+)
+def test_wrong_values_are_refused_at_once(words: list[str], message: str) -> None:
+    """A wrong value is refused before anything starts, with the flag, what was expected and what was given."""
+    with pytest.raises(InvalidRequest) as raised:
+        parse(*words)
+    assert message in str(raised.value)
