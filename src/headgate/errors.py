@@ -24,6 +24,7 @@
     │   ├── MissingDependency         a framework is not installed        400
     │   ├── EnvironmentFailed         requirements cannot be installed    400
     │   └── DigestMismatch            bytes are not what was promised     400
+    ├── StorageFull                   no space left on the disk           507  RESOURCE_EXHAUSTED  exit 9
     └── ServerUnreachable             no server answers                   503  UNAVAILABLE         exit 8
 
 The wire sees three things of an error: its status (HTTP or gRPC), ``str(error)`` and ``error.code``, a stable machine-readable
@@ -192,6 +193,12 @@ class DigestMismatch(PackageError):
     """The bytes are not those the digest promises; nothing was loaded."""
 
     code = "digest_mismatch"
+
+
+class StorageFull(HeadgateError):
+    """No space left on the disk; nothing was changed."""
+
+    status, grpc, exit, code = 507, 8, 9, "storage_full"
 
 
 class ServerUnreachable(HeadgateError):

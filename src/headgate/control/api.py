@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 import traceback
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import NamedTuple
 
 from starlette.applications import Starlette
@@ -61,15 +61,15 @@ ROUTES: tuple[Entry, ...] = (
 
 def build_app(endpoints: Endpoints, access: Access) -> ASGIApp:
     """Return the application."""
-    routes = {entry: Route(entry.path, _guarded(getattr(endpoints, entry.endpoint)), methods=[entry.method]) for entry in ROUTES}
-    app = Starlette(routes=list(routes.values()), exception_handlers={HTTPException: _unrouted})
-    return Door(app, {route: entry.scope for entry, route in routes.items()}, access)
+    routes = [Route(entry.path, _guarded(getattr(endpoints, entry.endpoint)), methods=[entry.method]) for entry in ROUTES]
+    app = Starlette(routes=routes, exception_handlers={HTTPException: _unrouted})
+    return Door(app, [(route, entry.scope) for route, entry in zip(routes, ROUTES, strict=True)], access)
 
 
 class Door:
     """Looks at every request before anything else does."""
 
-    def __init__(self, app: ASGIApp, scopes: dict[Route, str | None], access: Access) -> None:
+    def __init__(self, app: ASGIApp, scopes: Sequence[tuple[Route, str | None]], access: Access) -> None:
         self._app = app
         self._scopes = scopes
         self._access = access
@@ -90,7 +90,7 @@ class Door:
         await self._app(scope, receive, send)
 
     def _needed(self, scope: Scope) -> str | None:
-        for route, needed in self._scopes.items():
+        for route, needed in self._scopes:
             if route.matches(scope)[0] is Match.FULL:
                 return needed
         return "admin"

@@ -19,7 +19,7 @@ from pathlib import Path
 import uv
 
 from headgate.clock import Clock, SystemClock
-from headgate.errors import EnvironmentFailed, HeadgateError, NotFound
+from headgate.errors import EnvironmentFailed, HeadgateError, NotFound, StorageFull
 from headgate.home import Home
 from headgate.package.manifest import LOCK, REQUIREMENTS, Manifest, hash_file
 from headgate.package.pip_settings import uv_variables
@@ -108,7 +108,7 @@ def python_of(home: Home, package: Path, manifest: Manifest) -> Path:
     """Return the interpreter that runs the package in the folder ``package``; its environment is made if it is not there yet.
 
     A package without a lock runs in the server's own Python. Takes seconds to minutes where there is something to install. Raises
-    `EnvironmentFailed` with what uv says, and `HeadgateError` if the disk is full; nothing half-made is left in use.
+    `EnvironmentFailed` with what uv says, and `StorageFull` if the disk is full; nothing half-made is left in use.
     """
     if manifest.lock is None or manifest.python is None:
         return Path(sys.executable)
@@ -190,7 +190,7 @@ def _run_uv(arguments: list[str], folder: Path, *, doing: str, given: str = "") 
         return
     said = _PASSWORD.sub("***@", done.stderr.strip() or done.stdout.strip() or f"exit code {done.returncode}")
     if "No space left on device" in said:
-        raise HeadgateError(
+        raise StorageFull(
             f"could not {doing}: no space left on the disk; nothing was changed. Free some space and try again\n{said}"
         )
     last = "\n".join(f"  {line}" for line in said.splitlines()[-_LAST_LINES:])

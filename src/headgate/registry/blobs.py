@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from headgate.clock import Clock, SystemClock
-from headgate.errors import DigestMismatch, HeadgateError, NotFound, PackageError
+from headgate.errors import DigestMismatch, HeadgateError, NotFound, PackageError, StorageFull
 from headgate.package.folder import read_manifest, verify
 from headgate.package.manifest import Manifest, check_digest
 
@@ -36,7 +36,7 @@ class PackageStore:
     def staging(self) -> Iterator[Path]:
         """Yield an empty folder on the store's file system, to build a package in and `add` it; removed if it is still there.
 
-        A full disk within the block becomes a `HeadgateError` that says so.
+        A full disk within the block becomes a `StorageFull`.
         """
         self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
         folder = Path(tempfile.mkdtemp(prefix=INCOMING, dir=self.root))
@@ -149,4 +149,4 @@ def _saying_full(where: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno not in _FULL:
             raise
-        raise HeadgateError(f"no space left on the disk of {where}; nothing was stored. Free some space and try again") from error
+        raise StorageFull(f"no space left on the disk of {where}; nothing was stored. Free some space and try again") from error

@@ -18,7 +18,7 @@ from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.exc import DatabaseError, IntegrityError
 from sqlalchemy.orm import DeclarativeBase, Session
 
-from headgate.errors import Conflict, HeadgateError, NotReady
+from headgate.errors import Conflict, HeadgateError, NotReady, StorageFull
 
 HEAD = "0001"
 """The newest revision in ``migrations/versions``: what this code reads and writes."""
@@ -153,7 +153,7 @@ def _explained(path: Path) -> Iterator[None]:
         if "locked" in said or "busy" in said:
             raise _busy() from error
         if "full" in said:
-            raise HeadgateError(
+            raise StorageFull(
                 f"no space left on the disk of {path}; nothing was written. Free some space and try again"
             ) from error
         raise HeadgateError(f"{path}: SQLite says: {said}; nothing was written") from error

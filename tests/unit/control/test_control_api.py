@@ -8,13 +8,13 @@ import io
 import json
 import os
 import tarfile
+import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from control_world import ControlWorld
-from starlette.testclient import TestClient
 
 from headgate.control.access import Access
 from headgate.control.api import ROUTES, build_app
@@ -29,6 +29,11 @@ from headgate.package.manifest import Manifest
 from headgate.package.signature import Signature, TensorSpec
 from headgate.registry.blobs import PackageStore
 from headgate.registry.registry import Registry
+
+with warnings.catch_warnings():
+    # It would rather have another HTTP client, which nothing else here needs.
+    warnings.simplefilter("ignore")
+    from starlette.testclient import TestClient
 
 CODE = b"class Model:\n    pass\n"
 
