@@ -28,9 +28,19 @@ import msgspec
 from headgate.cli.api import Address, Api
 from headgate.cli.connection import live_server
 from headgate.cli.flags import FLAGS
-from headgate.cli.waiting import until_ready
+from headgate.cli.waiting import until_ready, until_routed
 from headgate.client import Client
-from headgate.errors import DeadlineExceeded, HeadgateError, InvalidRequest, NotFound, SpecError, UnsupportedModel, did_you_mean
+from headgate.errors import (
+    DeadlineExceeded,
+    HeadgateError,
+    InvalidRequest,
+    NotFound,
+    NotReady,
+    ServerUnreachable,
+    SpecError,
+    UnsupportedModel,
+    did_you_mean,
+)
 from headgate.home import Home
 from headgate.package.detect import default_name
 from headgate.registry.access import open_registry
@@ -152,9 +162,10 @@ class Server:
         while time.monotonic() < end:
             if self._process.poll() is not None:
                 raise HeadgateError(f"the server has ended (exit code {self._process.returncode}): {self._said()}")
-            with suppress(NotFound, LookupError):
+            with suppress(LookupError, NotFound, NotReady, ServerUnreachable):
                 api = Api(Address(self._urls()["control_url"], os.environ.get("HEADGATE_API_KEY")))
                 until_ready(api, self.name, None, end - time.monotonic())
+                until_routed(Api(Address(self.url, os.environ.get("HEADGATE_API_KEY"))), self.name)
                 return
             time.sleep(_POLL)
         raise DeadlineExceeded(f"the server has not begun to serve {self.name} within {_STARTED:g} s: {self._said()}")

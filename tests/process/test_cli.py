@@ -27,7 +27,8 @@ def deployment(state: str = "ready", revision: str = "fraud-1", reason: str = ""
     """The status of deployment ``fraud``; ``states`` are those of its revisions ``fraud_1``, ``fraud_2``."""
     revisions = [
         {
-            "name": name.replace("_", "-"), "version": 1, "digest": "sha256:0", "state": is_, "reason": "out of memory" if is_ == "failed" else "",
+            "name": name.replace("_", "-"), "version": 1, "digest": "sha256:0", "state": is_,
+            "reason": "out of memory" if is_ == "failed" else "",
             "share": 10_000 if is_ == "serving" else 0, "replicas": [replica("ready" if is_ == "serving" else "loading")],
             "queued_rows": 2, "inflight": 0, "requests": 40, "failures": 1,
         }

@@ -108,7 +108,7 @@ def test_what_serve_prints_can_be_pasted(model: str, tmp_path: Path, serve: Call
     said = serving.until("Ctrl-C")
     assert "doubles is ready: doubles@1" in said
     line = next(line for line in said.splitlines() if line.startswith("  try"))
-    pasted = subprocess.run(["bash", "-c", line.removeprefix("  try")], capture_output=True, text=True, timeout=30, check=True)  # noqa: S607
+    pasted = subprocess.run(["bash", "-c", line.removeprefix("  try")], capture_output=True, text=True, timeout=30, check=True)
     answer = json.loads(pasted.stdout)
     assert list(answer.values()) == [3.0]
     assert serving.stop() == 0

@@ -21,7 +21,8 @@ BOOTSTRAP = ROOT / "src" / "headgate" / "serving" / "bootstrap.py"
 
 
 @cache
-def _environments() -> Any:
+def environments() -> Any:
+    """The module ``tests/environments/build.py``."""
     spec = importlib.util.spec_from_file_location("environments_build", HERE.parent / "environments" / "build.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -31,7 +32,7 @@ def _environments() -> Any:
 @cache
 def python_of(runtime: str) -> Path:
     """The Python in which models of ``runtime`` run: an environment of that name where there is one, else this one."""
-    build = _environments()
+    build = environments()
     if runtime not in build.names():
         return Path(sys.executable)
     if os.environ.get("HEADGATE_TEST_SKIP_HEAVY") == "1" and not build.folder(runtime).is_dir():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from runtime_samples import HERE, conformance_of, samples_of
+
 from headgate import plugins
 from headgate.testing.runtimes import CHECKS, checks_of, read_samples
 

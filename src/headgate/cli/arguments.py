@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from headgate.errors import InvalidRequest, did_you_mean
+from headgate.home import Home
 
 Group = argparse._ActionsContainer
 """What arguments can be added to: a parser, or a group of one. The only public name of it is in the type stubs."""
@@ -43,6 +44,11 @@ def add_output(parser: argparse.ArgumentParser) -> None:
 def add_home(parser: Group) -> None:
     """Add ``--home``."""
     parser.add_argument("--home", metavar="DIR", help="folder of the state (default: $HEADGATE_HOME, else ~/.headgate)")
+
+
+def home_of(args: argparse.Namespace) -> Home:
+    """Return the home the command is about."""
+    return Home(args.home) if args.home else Home.default()
 
 
 def add_connection(parser: argparse.ArgumentParser) -> None:

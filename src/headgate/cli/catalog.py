@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from headgate.cli.api import Api, segment
-from headgate.cli.connection import find, home_of
+from headgate.cli.arguments import home_of
+from headgate.cli.connection import find
 from headgate.errors import NotFound
 
 

@@ -8,13 +8,9 @@ import os
 from typing import Any
 
 from headgate.cli.api import Address, Api
+from headgate.cli.arguments import home_of
 from headgate.errors import ServerUnreachable
 from headgate.home import Home
-
-
-def home_of(args: argparse.Namespace) -> Home:
-    """Return the home the command is about."""
-    return Home(args.home) if args.home else Home.default()
 
 
 def key_of(args: argparse.Namespace) -> str | None:
@@ -26,10 +22,14 @@ def find(args: argparse.Namespace) -> Api | None:
     """Return the control API the command is about, or None where no server runs on the home."""
     # A home that is named on the command line is meant, whatever the environment says.
     url = args.server or (None if args.home else os.environ.get("HEADGATE_SERVER"))
-    if not url:
-        running = live_server(home_of(args))
-        url = running["control_url"] if running else None
-    return Api(Address(url, key_of(args), args.ca)) if url else None
+    if url:
+        return Api(Address(url, key_of(args), args.ca))
+    running = live_server(home_of(args))
+    if running is None:
+        return None
+    # It is reached by its loopback address, which its certificate need not name.
+    ca = args.ca or running.get("tls_cert")
+    return Api(Address(running["control_url"], key_of(args), ca, pinned=ca is not None))
 
 
 def connect(args: argparse.Namespace) -> Api:

@@ -8,8 +8,8 @@ import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from headgate.cli.arguments import home_of
 from headgate.cli.catalog import Catalog
-from headgate.cli.connection import home_of
 from headgate.cli.output import note
 from headgate.package.build import Options, build
 from headgate.package.detect import detect

@@ -39,7 +39,7 @@ def until_ready(api: Api, name: str, revision: str | None, limit: float) -> dict
         status: dict[str, Any] = api.get(f"/deployments/{segment(name)}")
         revision = revision or status["revision"]
         found = next((entry for entry in status["revisions"] if entry["name"] == revision), None)
-        if found is not None and found["state"] == "serving":
+        if found is not None and _answers(found):
             return status
         if found is not None and found["state"] == "failed":
             raise Conflict(f"{revision} failed: {found['reason']}{_meanwhile(status, revision)}")
@@ -53,6 +53,22 @@ def until_ready(api: Api, name: str, revision: str | None, limit: float) -> dict
         time.sleep(_POLL)
 
 
+def until_routed(inference: Api, name: str, limit: float = 10.0) -> None:
+    """Return once the inference port itself says that ``name`` is ready: it hears of it a moment after control has decided.
+
+    Raises `NotFound`, `NotReady` or `ServerUnreachable` after ``limit`` seconds.
+    """
+    end = time.monotonic() + limit
+    while True:
+        try:
+            inference.get(f"/v2/models/{segment(name)}/ready")
+            return
+        except (NotFound, NotReady, ServerUnreachable):
+            if time.monotonic() > end:
+                raise
+            time.sleep(_POLL_LIVE)
+
+
 def until_gone(api: Api, name: str, limit: float) -> None:
     """Return once deployment ``name`` has ended. Raises `DeadlineExceeded` after ``limit`` seconds."""
     end = time.monotonic() + limit
@@ -63,6 +79,11 @@ def until_gone(api: Api, name: str, limit: float) -> None:
             return
         time.sleep(_POLL)
     raise DeadlineExceeded(f"{name} has not ended after {limit:g} s; the server goes on ending it, see 'headgate status'")
+
+
+def _answers(revision: dict[str, Any]) -> bool:
+    """Whether a revision has the traffic and somebody to take it: after a restart of the server it has the first before the second."""
+    return revision["state"] == "serving" and any(replica["state"] == "ready" for replica in revision["replicas"])
 
 
 def _because(status: dict[str, Any]) -> str:

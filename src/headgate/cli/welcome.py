@@ -7,7 +7,6 @@ import shlex
 from typing import Any, NamedTuple
 
 from headgate.cli.api import Api, segment
-from headgate.errors import HeadgateError
 
 _LONGEST = 400
 """Characters of an example that is still pasted as it is."""
@@ -29,10 +28,7 @@ def deployment(access: Access, status: dict[str, Any], example: Any) -> str:
     name = status["name"]
     url = f"{access.inference.url}/predict/{segment(name)}"
     lines = [f"{name} is ready: {status['model'].partition('@')[0]}@{status['version']}", f"  url      {url}"]
-    try:
-        metadata = access.inference.get(f"/v2/models/{segment(name)}")
-    except HeadgateError as error:
-        return "\n".join([*lines, f"  (what it takes could not be asked: {error})"])
+    metadata = access.inference.get(f"/v2/models/{segment(name)}")
     lines += [f"  {kind:<8} {_fields(metadata[kind])}" for kind in ("inputs", "outputs")]
     return "\n".join([*lines, f"  try      {_command(access, url, metadata, example)}"])
 

@@ -19,7 +19,7 @@ from pathlib import Path
 import uv
 
 from headgate.clock import Clock, SystemClock
-from headgate.errors import EnvironmentFailed, HeadgateError, NotFound, StorageFull
+from headgate.errors import EnvironmentFailed, NotFound, StorageFull
 from headgate.home import Home
 from headgate.package.manifest import LOCK, REQUIREMENTS, Manifest, hash_file
 from headgate.package.pip_settings import uv_variables

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from headgate.clock import Clock, SystemClock
-from headgate.errors import DigestMismatch, HeadgateError, NotFound, PackageError, StorageFull
+from headgate.errors import DigestMismatch, NotFound, PackageError, StorageFull
 from headgate.package.folder import read_manifest, verify
 from headgate.package.manifest import Manifest, check_digest
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 Arrays = dict[str, "np.ndarray[Any, Any]"]
 
 
-class TensorInfo(NamedTuple):
+class TensorSpec(NamedTuple):
     """One input or output as the runtime reports it. -1 in ``shape`` varies; the batch axis, if any, is the first."""
 
     name: str
@@ -34,8 +34,8 @@ class TensorInfo(NamedTuple):
 class Described(NamedTuple):
     """What a loaded model takes and gives."""
 
-    inputs: tuple[TensorInfo, ...]
-    outputs: tuple[TensorInfo, ...] | None
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...] | None
     """None: not known without running it; the dry run fills it in."""
     batched: bool | None
     """Axis 0 of everything is a batch of independent rows; None: the dry run decides."""

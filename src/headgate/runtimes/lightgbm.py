@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from headgate.errors import UnsupportedModel
-from headgate.runtimes.base import Arrays, Described, Runtime, TensorInfo, codes
+from headgate.runtimes.base import Arrays, Described, Runtime, TensorSpec, codes
 
 
 class LightgbmRuntime(Runtime):
@@ -59,12 +59,12 @@ class LightgbmRuntime(Runtime):
     def describe(self, example: Arrays | None) -> Described:
         """Read inputs from the feature names and outputs from the objective."""
         if self._names is None:
-            inputs: tuple[TensorInfo, ...] = (TensorInfo("input", "FP64", (-1, self._width)),)
+            inputs: tuple[TensorSpec, ...] = (TensorSpec("input", "FP64", (-1, self._width)),)
         else:
-            inputs = tuple(TensorInfo(name, self._dtype(index), (-1,)) for index, name in enumerate(self._names))
+            inputs = tuple(TensorSpec(name, self._dtype(index), (-1,)) for index, name in enumerate(self._names))
         outputs = None
         if self._objective in ("binary", "multiclass", "multiclassova"):
-            outputs = (TensorInfo("label", "INT64", (-1,)), TensorInfo("probabilities", "FP64", (-1, max(self._classes, 2))))
+            outputs = (TensorSpec("label", "INT64", (-1,)), TensorSpec("probabilities", "FP64", (-1, max(self._classes, 2))))
         return Described(inputs, outputs, True)
 
     def predict(self, inputs: Arrays, parameters: Mapping[str, object]) -> Arrays:

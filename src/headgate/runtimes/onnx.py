@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from headgate.errors import MissingDependency, UnsupportedModel
-from headgate.runtimes.base import Arrays, Described, InvalidInput, Runtime, TensorInfo, decoded
+from headgate.runtimes.base import Arrays, Described, InvalidInput, Runtime, TensorSpec, decoded
 
 _DTYPES = {
     "bool": "BOOL",
@@ -41,8 +41,9 @@ class OnnxRuntime(Runtime):
     def load(self, path: Path, *, attribute: str, device: str, threads: int) -> None:
         """Make the session. Raises `UnsupportedModel` if ONNX Runtime does not take the file."""
         ort = self.framework("onnxruntime")
+        providers = _providers(ort, device)
         try:
-            session = ort.InferenceSession(str(path), _options(ort, threads), providers=_providers(ort, device))
+            session = ort.InferenceSession(str(path), _options(ort, threads), providers=providers)
         except Exception as error:
             raise UnsupportedModel(f"ONNX Runtime cannot load {path.name}: {_sentence(error)}") from error
         self._session = session
@@ -58,13 +59,13 @@ class OnnxRuntime(Runtime):
         """Read names, types and shapes from the graph. Raises `UnsupportedModel` for types that no tensor can carry."""
         nodes, results = self._session.get_inputs(), self._session.get_outputs()
         batched = _batched([node.shape for node in nodes], [_shape_out(node) for node in results])
-        inputs = [TensorInfo(node.name, _dtype(node), _fixed(node.shape)) for node in nodes]
+        inputs = [TensorSpec(node.name, _dtype(node), _fixed(node.shape)) for node in nodes]
         if batched is False:  # a constant that a request may replace has no batch axis
             inputs += [
-                TensorInfo(node.name, _dtype(node), _fixed(node.shape), True)
+                TensorSpec(node.name, _dtype(node), _fixed(node.shape), True)
                 for node in self._session.get_overridable_initializers()
             ]
-        outputs = tuple(TensorInfo(node.name, _dtype(node), _fixed(_shape_out(node))) for node in results)
+        outputs = tuple(TensorSpec(node.name, _dtype(node), _fixed(_shape_out(node))) for node in results)
         return Described(tuple(inputs), outputs, batched)
 
     def predict(self, inputs: Arrays, parameters: Mapping[str, object]) -> Arrays:

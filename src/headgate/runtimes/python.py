@@ -23,14 +23,14 @@ import re
 import sys
 import types
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from headgate.errors import ModelFailed, UnsupportedModel, did_you_mean
-from headgate.runtimes.base import Arrays, Described, NeedsExample, Runtime, TensorInfo, decoded, named
+from headgate.runtimes.base import Arrays, Described, NeedsExample, Runtime, TensorSpec, decoded, named
 from headgate.tensors import DTYPES, dtype_of
 
 _SCALARS = {int: "INT64", float: "FP64", bool: "BOOL", str: "BYTES", bytes: "BYTES"}
@@ -80,7 +80,7 @@ class PythonRuntime(Runtime):
         self._takes = _arguments(kind.predict, f"{path.name}:{kind.__name__}")
         self._gives = _result(kind.predict)
         self._parameters = "parameters" in inspect.signature(kind.predict).parameters
-        self._loop = asyncio.new_event_loop()
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._model = kind()
         self._async = inspect.iscoroutinefunction(self._model.predict)
         loading = getattr(self._model, "load", None)
@@ -89,7 +89,7 @@ class PythonRuntime(Runtime):
             given = {key: value for key, value in (("device", device), ("threads", threads)) if key in wanted}
             result = loading(**given)
             if inspect.isawaitable(result):
-                self._loop.run_until_complete(result)
+                self._wait(result)
 
     def describe(self, example: Arrays | None) -> Described:
         """Turn the hints into a signature. Raises `NeedsExample` for arguments whose hints do not say, unless ``example`` does."""
@@ -97,10 +97,10 @@ class PythonRuntime(Runtime):
         inputs = []
         for field in self._takes.fields:
             dtype, shape = (field.dtype, field.shape) if field.dtype is not None else _from_example(field, example, len(batch))
-            inputs.append(TensorInfo(field.name, dtype, (*batch, *shape), field.optional))
+            inputs.append(TensorSpec(field.name, dtype, (*batch, *shape), field.optional))
         outputs = None
         if self._gives is not None and all(field.dtype is not None for field in self._gives.fields):
-            outputs = tuple(TensorInfo(field.name, str(field.dtype), (*batch, *field.shape)) for field in self._gives.fields)
+            outputs = tuple(TensorSpec(field.name, str(field.dtype), (*batch, *field.shape)) for field in self._gives.fields)
         return Described(tuple(inputs), outputs, self._batched is not False, self._parameters)
 
     def predict(self, inputs: Arrays, parameters: Mapping[str, object]) -> Arrays:
@@ -122,7 +122,14 @@ class PythonRuntime(Runtime):
         """Call the model's own ``unload``, if it has one."""
         if hasattr(self._model, "unload"):
             self._model.unload()
-        self._loop.close()
+        if self._loop is not None:
+            self._loop.close()
+
+    def _wait(self, awaitable: Awaitable[Any]) -> Any:
+        """Run on the one loop of this model, so that what its load opened there still works in predict."""
+        if self._loop is None:
+            self._loop = asyncio.new_event_loop()
+        return self._loop.run_until_complete(awaitable)
 
     def _bound(self, values: dict[str, Any], extra: dict[str, Any]) -> dict[str, Any]:
         if self._takes.struct is None:
@@ -132,7 +139,7 @@ class PythonRuntime(Runtime):
     def _run(self, calls: list[dict[str, Any]]) -> list[Any]:
         if not self._async:
             return [self._model.predict(**call) for call in calls]
-        results = self._loop.run_until_complete(_gathered(self._model.predict, calls))
+        results: list[Any] = self._wait(_gathered(self._model.predict, calls))
         for result in results:
             if isinstance(result, BaseException):
                 raise result

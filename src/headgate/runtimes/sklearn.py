@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from headgate.errors import UnsupportedModel
-from headgate.runtimes.base import Arrays, Described, InvalidInput, NeedsExample, Runtime, TensorInfo, decoded, named
+from headgate.runtimes.base import Arrays, Described, InvalidInput, NeedsExample, Runtime, TensorSpec, decoded, named
 from headgate.tensors import dtype_of
 
 _BY_ARGMAX = {"DecisionTreeClassifier", "ExtraTreeClassifier", "ExtraTreesClassifier", "RandomForestClassifier"}
@@ -62,7 +62,7 @@ class SklearnRuntime(Runtime):
         warnings.filterwarnings("ignore", message="X does not have valid feature names")
 
     def describe(self, example: Arrays | None) -> Described:
-        """Take names from the fitted columns, dtypes from what was fitted and from ``example``. Raises `NeedsExample` where neither says."""
+        """Name the fitted columns; their dtypes are what was fitted, or ``example``'s. Raises `NeedsExample` where neither says."""
         inputs = self._inputs(example)
         return Described(inputs, self._outputs(), True)
 
@@ -106,27 +106,27 @@ class SklearnRuntime(Runtime):
             return self._pandas.DataFrame(columns)
         return np.column_stack(list(columns.values()))
 
-    def _inputs(self, example: Arrays | None) -> tuple[TensorInfo, ...]:
+    def _inputs(self, example: Arrays | None) -> tuple[TensorSpec, ...]:
         if self._text:
-            return (TensorInfo("input", "BYTES", (-1,)),)
+            return (TensorSpec("input", "BYTES", (-1,)),)
         if self._columns is None:
             if self._width is None:
                 raise UnsupportedModel("the model does not say how many features it takes (n_features_in_): is it fitted?")
-            return (TensorInfo("input", "FP64", (-1, self._width)),)
+            return (TensorSpec("input", "FP64", (-1, self._width)),)
         chosen = {name: _chosen(column, named(example, name)) for name, column in self._columns.items()}
         unknown = [name for name, dtype in chosen.items() if dtype is None]
         if unknown:
             raise NeedsExample(f"the model does not say whether these columns are numbers or text: {', '.join(map(repr, unknown))}")
-        return tuple(TensorInfo(name, str(dtype), (-1,)) for name, dtype in chosen.items())
+        return tuple(TensorSpec(name, str(dtype), (-1,)) for name, dtype in chosen.items())
 
-    def _outputs(self) -> tuple[TensorInfo, ...] | None:
+    def _outputs(self) -> tuple[TensorSpec, ...] | None:
         classes = getattr(self._final, "classes_", None)
         if self._kind != "classifier" or not isinstance(classes, np.ndarray):
             return None
-        label = TensorInfo("label", dtype_of(classes), (-1,))
+        label = TensorSpec("label", dtype_of(classes), (-1,))
         if not hasattr(self._final, "predict_proba"):
             return (label,)
-        return (label, TensorInfo("probabilities", "FP64", (-1, len(classes))))
+        return (label, TensorSpec("probabilities", "FP64", (-1, len(classes))))
 
     def _load_skops(self, path: Path) -> Any:
         io = self.framework("skops.io")
@@ -281,9 +281,10 @@ def _column(leaf: Any, index: int) -> Column:
     statistics = getattr(leaf, "statistics_", None)
     if statistics is not None:
         return Column("BYTES" if np.asarray(statistics).dtype.kind in "OUS" else "FP64")
-    if type(leaf).__name__ == "FunctionTransformer" or not _is_sklearn_class(f"{type(leaf).__module__}.{type(leaf).__name__}"):
-        return Column("FP64" if leaf == "passthrough" else None)
-    return Column("FP64")
+    if isinstance(leaf, str) or getattr(leaf, "func", leaf) is None:
+        return Column("FP64")  # passed through to an estimator, which wants numbers
+    own = _is_sklearn_class(f"{type(leaf).__module__}.{type(leaf).__name__}") and not hasattr(leaf, "func")
+    return Column("FP64" if own else None)
 
 
 def _parts(preprocessor: Any) -> Iterator[tuple[Any, list[int]]]:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from headgate.errors import UnsupportedModel
-from headgate.runtimes.base import Arrays, Described, Runtime, TensorInfo
+from headgate.runtimes.base import Arrays, Described, Runtime, TensorSpec
 
 _DTYPES = {
     "bool": "BOOL",
@@ -128,7 +128,7 @@ class TensorflowRuntime(Runtime):
         self._dtypes = {name: spec.dtype for name, spec in inputs.items()}
 
 
-def _infos(specs: Iterable[tuple[str, Any]]) -> Iterable[TensorInfo]:
+def _infos(specs: Iterable[tuple[str, Any]]) -> Iterable[TensorSpec]:
     for name, spec in specs:
         dtype = _DTYPES.get(spec.dtype.name)
         if dtype is None:
@@ -136,7 +136,7 @@ def _infos(specs: Iterable[tuple[str, Any]]) -> Iterable[TensorInfo]:
                 f"{name!r} is a {spec.dtype.name}, which the Open Inference Protocol has no name for: cast it in the model"
             )
         sizes = [] if spec.shape.rank is None else spec.shape.as_list()
-        yield TensorInfo(name, dtype, tuple(-1 if size is None else int(size) for size in sizes))
+        yield TensorSpec(name, dtype, tuple(-1 if size is None else int(size) for size in sizes))
 
 
 def _array(value: Any) -> np.ndarray[Any, Any]:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from headgate.errors import UnsupportedModel
-from headgate.runtimes.base import Arrays, Described, NeedsExample, Runtime, TensorInfo, named
+from headgate.runtimes.base import Arrays, Described, NeedsExample, Runtime, TensorSpec, named
 from headgate.tensors import dtype_of
 
 _DTYPES = {
@@ -153,15 +153,15 @@ class TorchRuntime(Runtime):
                 continue
             # JSON has one kind of float; the weights say which is meant.
             dtype = _name_of(self._floats) if array.dtype.kind == "f" else dtype_of(array)
-            inputs.append(TensorInfo(name, dtype, (-1, *array.shape[1:]) if array.ndim else (), optional))
+            inputs.append(TensorSpec(name, dtype, (-1, *array.shape[1:]) if array.ndim else (), optional))
         self._names = [info.name for info in inputs]
         return Described(tuple(inputs), None, None)
 
     def _describe_program(self) -> Described:
         nodes = self._placeholders()
-        inputs = tuple(TensorInfo(name, _name_of(nodes[name].dtype), _fixed(nodes[name].shape)) for name in self._names)
+        inputs = tuple(TensorSpec(name, _name_of(nodes[name].dtype), _fixed(nodes[name].shape)) for name in self._names)
         results = self._results()
-        outputs = tuple(TensorInfo(name, _name_of(value.dtype), _fixed(value.shape)) for name, value in results)
+        outputs = tuple(TensorSpec(name, _name_of(value.dtype), _fixed(value.shape)) for name, value in results)
         first = [_first(nodes[name].shape) for name in self._names] + [_first(value.shape) for _, value in results]
         return Described(inputs, outputs, len(set(first)) == 1 and first[0] is not None)
 

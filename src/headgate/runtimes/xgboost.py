@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from headgate.errors import UnsupportedModel
-from headgate.runtimes.base import Arrays, Described, InvalidInput, Runtime, TensorInfo, codes
+from headgate.runtimes.base import Arrays, Described, InvalidInput, Runtime, TensorSpec, codes
 
 
 class XgboostRuntime(Runtime):
@@ -103,10 +103,10 @@ class XgboostRuntime(Runtime):
                 raise InvalidInput(f"input {name!r} has a category that the model was not trained on; it knows {list(known)[:20]}")
         return rows
 
-    def _inputs(self) -> tuple[TensorInfo, ...]:
+    def _inputs(self) -> tuple[TensorSpec, ...]:
         if self._names is None:
-            return (TensorInfo("input", "FP32", (-1, self._width)),)
-        return tuple(TensorInfo(name, self._dtype(index), (-1,)) for index, name in enumerate(self._names))
+            return (TensorSpec("input", "FP32", (-1, self._width)),)
+        return tuple(TensorSpec(name, self._dtype(index), (-1,)) for index, name in enumerate(self._names))
 
     def _dtype(self, index: int) -> str:
         known = self._categories.get(index)
@@ -114,10 +114,10 @@ class XgboostRuntime(Runtime):
             return "FP32"
         return "BYTES" if isinstance(next(iter(known)), str) else "INT64"
 
-    def _outputs(self) -> tuple[TensorInfo, ...] | None:
-        label = TensorInfo("label", "INT64", (-1,))
+    def _outputs(self) -> tuple[TensorSpec, ...] | None:
+        label = TensorSpec("label", "INT64", (-1,))
         if self._objective in ("binary:logistic", "multi:softprob"):
-            return (label, TensorInfo("probabilities", "FP32", (-1, max(self._classes, 2))))
+            return (label, TensorSpec("probabilities", "FP32", (-1, max(self._classes, 2))))
         return (label,) if self._objective in ("multi:softmax", "binary:hinge") else None
 
     def _read_categories(self) -> dict[int, dict[object, int]]:

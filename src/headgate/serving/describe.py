@@ -19,7 +19,7 @@ from typing import Any
 
 from headgate import plugins
 from headgate.errors import HeadgateError, MissingDependency, PackageError, UnsupportedModel
-from headgate.runtimes.base import Described, NeedsExample, Runtime, TensorInfo
+from headgate.runtimes.base import Described, NeedsExample, Runtime, TensorSpec
 from headgate.serving.dryrun import dry_run
 from headgate.serving.example import read_example
 
@@ -76,7 +76,7 @@ def main() -> int:
         if error.__cause__ is not None:
             traceback.print_exception(error.__cause__)
         answer = {"error": {"code": error.code, "message": str(error)}}
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         traceback.print_exc()
         answer = {"error": {"code": PackageError.code, "message": f"{type(error).__name__}: {error}"}}
     _write(answer_fd, json.dumps(answer).encode() + b"\n")
@@ -95,7 +95,7 @@ def _signature(described: Described) -> dict[str, Any]:
     }
 
 
-def _spec(info: TensorInfo) -> dict[str, Any]:
+def _spec(info: TensorSpec) -> dict[str, Any]:
     spec = {"name": info.name, "dtype": info.dtype, "shape": list(info.shape)}
     return {**spec, "optional": True} if info.optional else spec
 

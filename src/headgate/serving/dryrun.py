@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from headgate.errors import PackageError, did_you_mean
-from headgate.runtimes.base import Arrays, Described, Runtime, TensorInfo, named
+from headgate.runtimes.base import Arrays, Described, Runtime, TensorSpec, named
 from headgate.tensors import DTYPES, dtype_of
 
 ROWS = 3
@@ -153,7 +153,7 @@ def _three(given: Arrays, change: float) -> Arrays:
     return rows
 
 
-def _made_up(infos: Sequence[TensorInfo], rows: int | None) -> Iterator[Arrays]:
+def _made_up(infos: Sequence[TensorSpec], rows: int | None) -> Iterator[Arrays]:
     """Yield inputs, each a little likelier to be refused by nobody: varied, zeros, ones; ``rows`` replaces the first dimension."""
     wanted = [info for info in infos if not info.optional]
     varies = any(-1 in (info.shape if rows is None else info.shape[1:]) for info in wanted)
@@ -162,7 +162,7 @@ def _made_up(infos: Sequence[TensorInfo], rows: int | None) -> Iterator[Arrays]:
             yield {info.name: _fill(info, rows, size, fill) for info in wanted}
 
 
-def _fill(info: TensorInfo, rows: int | None, size: int, fill: str) -> np.ndarray[Any, Any]:
+def _fill(info: TensorSpec, rows: int | None, size: int, fill: str) -> np.ndarray[Any, Any]:
     shape = [size if dim < 0 else dim for dim in info.shape]
     if rows is not None:
         shape[0] = rows
@@ -178,7 +178,7 @@ def _fill(info: TensorInfo, rows: int | None, size: int, fill: str) -> np.ndarra
     return random.random(shape).astype(numpy) if DTYPES[info.dtype].kind == "float" else random.integers(0, 3, shape).astype(numpy)
 
 
-def _numpy_of(info: TensorInfo) -> str:
+def _numpy_of(info: TensorSpec) -> str:
     return "float32" if info.dtype == "BF16" else DTYPES[info.dtype].numpy
 
 
@@ -196,7 +196,7 @@ def _other_sizes(runtime: Runtime, described: Described, rows: int | None) -> li
     return []
 
 
-def _outputs(described: Described, seen: list[Arrays], batched: bool) -> tuple[TensorInfo, ...]:
+def _outputs(described: Described, seen: list[Arrays], batched: bool) -> tuple[TensorSpec, ...]:
     """Say of each output what was seen of it; a dimension that is declared to vary does, whatever was seen."""
     declared = None if described.outputs is None else {info.name: info for info in described.outputs}
     names = list(seen[0]) if declared is None else list(declared)
@@ -211,7 +211,7 @@ def _outputs(described: Described, seen: list[Arrays], batched: bool) -> tuple[T
     )
 
 
-def _output(name: str, arrays: list[np.ndarray[Any, Any]], declared: TensorInfo | None, batched: bool) -> TensorInfo:
+def _output(name: str, arrays: list[np.ndarray[Any, Any]], declared: TensorSpec | None, batched: bool) -> TensorSpec:
     shapes = {array.shape for array in arrays}
     if len({len(shape) for shape in shapes}) != 1:
         raise PackageError(f"output {name!r} has different numbers of dimensions from call to call: {sorted(shapes)}")
@@ -225,7 +225,7 @@ def _output(name: str, arrays: list[np.ndarray[Any, Any]], declared: TensorInfo 
     except TypeError as error:
         raise PackageError(f"output {name!r}: {error}") from error
     half = declared is not None and declared.dtype == "BF16" and dtype == "FP32"
-    return TensorInfo(name, "BF16" if half else dtype, shape)
+    return TensorSpec(name, "BF16" if half else dtype, shape)
 
 
 def _not_run(described: Described, given: Arrays | None, cause: BaseException | None) -> tuple[Described, str]:
@@ -239,13 +239,13 @@ def _not_run(described: Described, given: Arrays | None, cause: BaseException | 
     return described, f"the model was not run, since it refuses made-up input ({why}); with real input it would be: --example FILE"
 
 
-def _fitted(infos: Sequence[TensorInfo], example: Arrays) -> Arrays:
+def _fitted(infos: Sequence[TensorSpec], example: Arrays) -> Arrays:
     """Give an example the dtypes and ranks of the signature. Raises `PackageError` where it does not fit."""
     known = {info.name for info in infos}
     for name in example:
         if name and name not in known:
             raise PackageError(
-                f"the example has {name!r}, which is no input of the model{did_you_mean(name, known)} It takes {sorted(known)}"
+                f"the example has {name!r}, which is no input of the model: it takes {sorted(known)}{did_you_mean(name, known)}"
             )
     if "" in example and len([info for info in infos if not info.optional]) > 1:
         raise PackageError(
@@ -261,7 +261,7 @@ def _fitted(infos: Sequence[TensorInfo], example: Arrays) -> Arrays:
     return fitted
 
 
-def _as_input(info: TensorInfo, array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+def _as_input(info: TensorSpec, array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     rank = len(info.shape)
     if array.ndim == rank + 1 and array.shape[0] == 1:  # one row, and the model has no batch axis
         array = array[0]

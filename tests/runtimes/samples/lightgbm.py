@@ -5,8 +5,9 @@ from pathlib import Path
 import lightgbm
 import numpy as np
 import pandas as pd
-from headgate.testing.runtimes import write_sample
 from sklearn.datasets import load_breast_cancer, load_diabetes
+
+from headgate.testing.runtimes import write_sample
 
 
 def _write(folder, name, inputs, expected, takes, gives):

@@ -5,7 +5,6 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnxruntime
-from headgate.testing.runtimes import write_sample
 from onnx import TensorProto, helper, numpy_helper
 from skl2onnx import to_onnx
 from skl2onnx.common.data_types import FloatTensorType, StringTensorType
@@ -15,6 +14,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
+
+from headgate.testing.runtimes import write_sample
 
 
 def _spec(name, dtype, shape, **more):

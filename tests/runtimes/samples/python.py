@@ -5,6 +5,7 @@ import textwrap
 from pathlib import Path
 
 import numpy as np
+
 from headgate.testing.runtimes import write_sample
 
 

@@ -6,7 +6,6 @@ import joblib
 import numpy as np
 import pandas as pd
 import skops.io
-from headgate.testing.runtimes import write_sample
 from sklearn.cluster import KMeans
 from sklearn.compose import ColumnTransformer
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_iris
@@ -18,6 +17,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
+
+from headgate.testing.runtimes import write_sample
 
 
 def _signature(inputs, outputs):

@@ -9,8 +9,9 @@ from pathlib import Path
 import keras
 import numpy as np
 import tensorflow as tf
-from headgate.testing.runtimes import write_sample
 from sklearn.datasets import load_digits
+
+from headgate.testing.runtimes import write_sample
 
 
 def _write(folder, name, path, inputs, expected, takes, gives, **rest):

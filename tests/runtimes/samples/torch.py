@@ -5,10 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from headgate.testing.runtimes import write_sample
 from sklearn.datasets import load_digits
 from torch import nn
 from torch.export import Dim, export, save
+
+from headgate.testing.runtimes import write_sample
 
 
 class Digits(nn.Module):

@@ -5,8 +5,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import xgboost
-from headgate.testing.runtimes import write_sample
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_iris
+
+from headgate.testing.runtimes import write_sample
 
 
 def _write(folder, name, path, inputs, expected, takes, gives):

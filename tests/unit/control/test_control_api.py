@@ -75,7 +75,9 @@ def served(world: ControlWorld, tmp_path: Path) -> Iterator[Served]:
 def archive(code: bytes = CODE, **changed: str) -> bytes:
     """Return a package as a tar."""
     signature = Signature(
-        inputs=(TensorSpec(name="x", dtype="FP32", shape=(-1, 3)),), outputs=(TensorSpec(name="y", dtype="FP32", shape=(-1,)),), batched=True
+        inputs=(TensorSpec(name="x", dtype="FP32", shape=(-1, 3)),),
+        outputs=(TensorSpec(name="y", dtype="FP32", shape=(-1,)),),
+        batched=True,
     )
     files = {"model.py": hashlib.sha256(code).hexdigest()}
     manifest = Manifest(runtime="python", entry="model.py:Model", signature=signature, files=files | changed)
@@ -195,7 +197,10 @@ def test_strange_names_are_misdirected(served, host):
     assert (answer.status_code, answer.json()["code"]) == (421, "misdirected")
 
 
-@pytest.mark.parametrize(("origin", "status"), [("http://localhost:3000", 200), ("https://models.example", 200), ("http://evil.example", 421), ("null", 421)])
+@pytest.mark.parametrize(
+    ("origin", "status"),
+    [("http://localhost:3000", 200), ("https://models.example", 200), ("http://evil.example", 421), ("null", 421)],
+)
 def test_a_page_of_somebody_else_is_refused(served, origin, status):
     """The Origin of a browser must be one of ours."""
     assert served.client.get("/status", headers={"origin": origin}).status_code == status

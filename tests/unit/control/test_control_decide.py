@@ -32,7 +32,9 @@ class Scene:
     """A view in the making: deployment ``fraud`` of version 2, whose revisions are added."""
 
     settings: dict = field(default_factory=dict)
-    fields: dict = field(default_factory=lambda: {"linked": True, "links": {}, "observed": {}, "loads": {}, "ages": {}, "prepared": {}})
+    fields: dict = field(
+        default_factory=lambda: {"linked": True, "links": {}, "observed": {}, "loads": {}, "ages": {}, "prepared": {}}
+    )
     revisions: list[Revision] = field(default_factory=list)
     model: str = "fraud@2"
 

@@ -46,10 +46,27 @@ def test_migrations_make_what_the_code_declares(tmp_path: Path) -> None:
     assert differences == []
 
 
+def test_a_new_home_has_the_schema_that_the_migrations_make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The short way of a new home (schema.sql) ends where the long one (every migration) does."""
+
+    def schema(path: Path) -> list[tuple[str, ...]]:
+        with sqlite3.connect(path) as connection:
+            rows = connection.execute("SELECT type, name, sql FROM sqlite_master ORDER BY type, name").fetchall()
+            rows += connection.execute("SELECT version_num FROM alembic_version").fetchall()
+        connection.close()
+        return [tuple(" ".join(str(part).split()) for part in row) for row in rows]
+
+    Database(tmp_path / "short.db").close()
+    monkeypatch.setattr(database, "_create", database._upgrade)
+    Database(tmp_path / "long.db").close()
+    assert schema(tmp_path / "short.db") == schema(tmp_path / "long.db")
+
+
 def test_opening_again_migrates_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A schema that is up to date costs one query: Alembic is not even asked."""
     Database(tmp_path / "headgate.db").close()
-    monkeypatch.setattr(database, "_upgrade", lambda _: pytest.fail("migrated again"))
+    for way in ("_upgrade", "_create"):
+        monkeypatch.setattr(database, way, lambda _: pytest.fail("migrated again"))
     Database(tmp_path / "headgate.db").close()
 
 

@@ -9,8 +9,8 @@ import json
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from headgate.cli.arguments import add_connection, add_output
-from headgate.cli.connection import connect, home_of, key_of, live_server
+from headgate.cli.arguments import add_connection, add_output, home_of
+from headgate.cli.connection import connect, key_of, live_server
 from headgate.cli.flags import count
 from headgate.cli.output import emit
 from headgate.cli.rows import Rows, read

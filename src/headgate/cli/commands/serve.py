@@ -9,8 +9,7 @@ import ipaddress
 import sys
 
 from headgate.cli import flags
-from headgate.cli.arguments import add_home, add_packaging
-from headgate.cli.connection import home_of
+from headgate.cli.arguments import add_home, add_packaging, home_of
 from headgate.cli.targets import check
 from headgate.errors import InvalidRequest
 

@@ -6,8 +6,8 @@ import argparse
 import time
 
 from headgate.cli.api import Api, segment
-from headgate.cli.arguments import add_access, add_output
-from headgate.cli.connection import connect, home_of, live_server
+from headgate.cli.arguments import add_access, add_output, home_of
+from headgate.cli.connection import connect, live_server
 from headgate.cli.output import emit
 from headgate.cli.waiting import until_gone
 from headgate.errors import DeadlineExceeded, InvalidRequest, ServerUnreachable

@@ -8,13 +8,13 @@ from typing import Any, NamedTuple
 
 from headgate.cli import flags, welcome
 from headgate.cli.api import Address, Api
-from headgate.cli.arguments import add_home, add_packaging
+from headgate.cli.arguments import add_home, add_packaging, home_of
 from headgate.cli.catalog import RemoteCatalog
-from headgate.cli.connection import home_of, key_of, live_server
+from headgate.cli.connection import key_of, live_server
 from headgate.cli.output import note
 from headgate.cli.publish import publish
 from headgate.cli.specs import apply
-from headgate.cli.waiting import until_live, until_ready
+from headgate.cli.waiting import until_live, until_ready, until_routed
 from headgate.errors import HeadgateError, InvalidRequest, PermissionDenied, ServerUnreachable, Unauthenticated
 from headgate.package.detect import detect
 
@@ -77,6 +77,7 @@ def run(args: argparse.Namespace) -> int:
     for deployed in _deploy_all(args, api, failures) if args.targets else _deployed_before(api):
         try:
             status = until_ready(api, deployed.name, deployed.revision, _READY_LIMIT)
+            until_routed(inference, deployed.name)
             print(welcome.deployment(access, status, deployed.example), flush=True)
         except HeadgateError as error:
             failures.append(_said(error))
@@ -131,6 +132,7 @@ def _said(error: HeadgateError) -> HeadgateError:
 
 def _conclude(server: dict[str, Any], api: Api, failures: list[HeadgateError]) -> int:
     """Say where the server is, and end it by an exit code only where it has failed and has nothing to do."""
+    until_live(api)
     deployments = api.get("/status")["deployments"]
     serving = [found["name"] for found in deployments if found["state"] in ("ready", "degraded")]
     if failures and not serving:
