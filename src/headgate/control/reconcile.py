@@ -203,7 +203,7 @@ class Reconciler:
         return {digest: found for digest, found in looked.items() if found is not None}
 
     def _shares(self, report: LoadReport | None) -> dict[str, int] | None:
-        if report is None:
+        if not self._sent or report is None or report.table != self._table.id:
             return None
         return {weight.revision: weight.share for deployment in self._table.deployments for weight in deployment.split}
 
