@@ -7,6 +7,7 @@ list is an `InvalidRequest` that names the place.
 from __future__ import annotations
 
 import json
+import math
 import struct
 from collections.abc import Sequence
 from functools import cache
@@ -31,6 +32,8 @@ _ALLOWED: dict[str, frozenset[type]] = {
     "bool": frozenset({bool}),
     "bytes": frozenset({str}),
 }
+NOT_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What msgspec's decoders raise for text they cannot read."""
 _EXPECTED = {"float": "numbers", "int": "integers", "uint": "integers of 0 or more", "bool": "true or false", "bytes": "strings"}
 
 
@@ -115,9 +118,10 @@ def check_depth(body: Buffer) -> None:
     data = bytes(body)
     if data.count(b"[") + data.count(b"{") <= MAX_DEPTH:
         return
-    brackets = _without_strings(data).translate(None, _NOT_BRACKETS)
+    # Which kind a bracket is does not matter here (the parser sees to that); of one kind, each pass takes away exactly one level.
+    brackets = _without_strings(data).translate(_ONE_KIND, _NOT_BRACKETS)
     for _ in range(MAX_DEPTH):
-        shorter = brackets.replace(b"[]", b"").replace(b"{}", b"")
+        shorter = brackets.replace(b"[]", b"")
         if not shorter:
             return
         # A text no deeper than the limit has at least one innermost pair in every 2 * MAX_DEPTH brackets.
@@ -135,22 +139,46 @@ def parse_json(body: Buffer) -> Any:
     check_depth(body)
     try:
         return msgspec.json.decode(body)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except NOT_JSON as error:
         return parse_tolerant(body, str(error))
 
 
 def parse_tolerant(body: Buffer, reason: str) -> Any:
-    """Parse with the standard library, at most `TOLERANT_BYTES`. Raises `InvalidRequest` with the place that is wrong."""
+    """Parse with the standard library, at most `TOLERANT_BYTES`. Raises `InvalidRequest` with the place that is wrong.
+
+    Beyond JSON it takes NaN and the infinities, but no number that only becomes one of them, and no half of a surrogate pair.
+    """
     if len(body) > TOLERANT_BYTES:
         raise InvalidRequest(f"failed to parse the request JSON buffer: {reason}")
     try:
-        return json.loads(bytes(body))
+        text = str(body, "utf-8")
+        parsed = json.loads(text, parse_float=_finite)
     except json.JSONDecodeError as error:
         raise InvalidRequest(f"failed to parse the request JSON buffer: {error.msg} at {error.pos}") from None
     except (UnicodeDecodeError, RecursionError, ValueError) as error:
         raise InvalidRequest(f"failed to parse the request JSON buffer: {error}") from None
+    if "\\ud" in text.lower():
+        _refuse_lone_surrogates(parsed)
+    return parsed
 
 
+def _finite(text: str) -> float:
+    value = float(text)
+    if math.isinf(value):
+        raise ValueError(f"the number {text[:50]} is out of range")
+    return value
+
+
+def _refuse_lone_surrogates(parsed: Any) -> None:
+    try:
+        json.dumps(parsed, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise InvalidRequest(
+            "failed to parse the request JSON buffer: a string holds a lone surrogate; send such bytes in binary form"
+        ) from None
+
+
+_ONE_KIND = bytes.maketrans(b"{}", b"[]")
 _NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 
 
@@ -174,21 +202,25 @@ def _flatten(shape: Sequence[int], values: list[Any], field: str) -> list[Any]:
 def _pack_half(dtype: DType, values: Sequence[Any], field: str) -> bytes:
     import numpy as np
 
-    from headgate.tensors import from_numpy
+    from headgate.tensors import from_numpy, to_numpy
 
+    try:
+        wide = np.array(values, dtype="float64")
+    except OverflowError:
+        raise InvalidRequest(_out_of_range(dtype, values, field)) from None
     with np.errstate(over="ignore"):
-        array = np.array(values, dtype="float32" if dtype.name == "BF16" else dtype.numpy)
-    finite = np.isfinite(np.array(values, dtype="float64"))
-    if not np.array_equal(np.isfinite(array), finite):
-        raise InvalidRequest(_out_of_range(dtype, values, field))
-    return bytes(from_numpy(dtype, array))
+        packed = bytes(from_numpy(dtype, wide.astype("float32" if dtype.name == "BF16" else dtype.numpy)))
+    lost = np.isfinite(wide) & ~np.isfinite(to_numpy(dtype, wide.shape, packed))
+    if lost.any():
+        at = int(lost.argmax())
+        raise InvalidRequest(f"{field}: element {at} is {values[at]}, which is out of range for {dtype.name}")
+    return packed
 
 
 def _out_of_range(dtype: DType, values: Sequence[Any], field: str) -> str:
     for at, value in enumerate(values):
         try:
-            if dtype.typecode:
-                struct.pack(f"<{dtype.typecode}", value)
+            struct.pack(f"<{dtype.typecode or 'd'}", value)
         except (struct.error, OverflowError):
             return f"{field}: element {at} is {str(value)[:50]}, which is out of range for {dtype.name}"
     return f"{field}: a number is out of range for {dtype.name}"

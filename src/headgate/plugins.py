@@ -36,7 +36,7 @@ def load(shelf: str, name: str) -> Any:
         return entry.load()
     if name not in names(shelf):
         known = names(shelf)
-        raise Unsupported(f"there is no {name!r} in {shelf}{did_you_mean(name, known)} It has: {', '.join(known)}")
+        raise Unsupported(f"there is no {name!r} in {shelf}{did_you_mean(name, known) or '.'} It has: {', '.join(known)}")
     module = importlib.import_module(f"{shelf}.{name}")
     base = importlib.import_module(f"{shelf}.base")
     contract = base.CONTRACT

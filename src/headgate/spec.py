@@ -152,7 +152,8 @@ def _normalise(fields: Any, kind: type[msgspec.Struct], path: str) -> Any:
     plain: dict[str, Any] = {}
     for key, value in fields.items():
         if key not in known:
-            raise SpecError(f"{path}{key}: there is no such setting{did_you_mean(str(key), known)} Known here: {', '.join(known)}")
+            hint = did_you_mean(str(key), known) or "."
+            raise SpecError(f"{path}{key}: there is no such setting{hint} Known here: {', '.join(known)}")
         plain[key] = _normalise_value(value, known[key].type, f"{path}{key}")
     return plain
 

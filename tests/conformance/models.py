@@ -15,7 +15,8 @@ DTYPES = "BOOL UINT8 UINT16 UINT32 UINT64 INT8 INT16 INT32 INT64 FP16 FP32 FP64 
 
 
 def _pair(dtype):
-    return Annotated[bytes if dtype == "BYTES" else np.ndarray, f"{dtype}[2]"]
+    kind = bytes if dtype == "BYTES" else np.ndarray
+    return Annotated[kind, f"{dtype}[2]"]
 
 
 Given = TypedDict("Given", {name.lower(): _pair(name) for name in DTYPES}, total=False)

@@ -172,7 +172,13 @@ class Server:
             listener.bind((self.address, 0))
             listener.listen(1024)
             self.port: int = listener.getsockname()[1]
-            config = {"home": str(self.folder), "id": "gateway-0", "listener": listener.fileno(), "drain_delay": 0, "limits": limits}
+            config = {
+                "home": str(self.folder),
+                "id": "gateway-0",
+                "listener": listener.fileno(),
+                "drain_delay": 0,
+                "limits": limits,
+            }
             self.gateway = self._start([sys.executable, "-m", "headgate.serving.main"], config, self.log, (listener.fileno(),))
         eventually(self.home.gateway_socket.exists, "the gateway listens for replicas")
 
@@ -190,7 +196,9 @@ class Server:
         log = self.folder / f"{served.revision}.{number}.log"
         self._start([sys.executable, "-P", str(BOOTSTRAP), "replica"], config, log)
 
-    def _start(self, command: list[str], config: Mapping[str, Any], log: Path, fds: tuple[int, ...] = ()) -> subprocess.Popen[bytes]:
+    def _start(
+        self, command: list[str], config: Mapping[str, Any], log: Path, fds: tuple[int, ...] = ()
+    ) -> subprocess.Popen[bytes]:
         environment = os.environ | {"HEADGATE_CONFIG": json.dumps(config)}
         with open(log, "wb") as file:
             process = subprocess.Popen(command, env=environment, stdout=file, stderr=file, pass_fds=fds, start_new_session=True)
@@ -225,7 +233,9 @@ class Server:
         """GET."""
         return self.request("GET", path, None, headers)
 
-    def infer(self, model: str, body: Any, headers: Mapping[str, str] | None = None, *, blobs: bytes = b"", version: str = "") -> Answer:
+    def infer(
+        self, model: str, body: Any, headers: Mapping[str, str] | None = None, *, blobs: bytes = b"", version: str = ""
+    ) -> Answer:
         """POST an infer request: ``body`` as JSON (`bytes`: as they are), with binary tensors behind it where ``blobs`` are given."""
         raw = body if isinstance(body, bytes) else json.dumps(body).encode()
         headers = dict(headers or {})

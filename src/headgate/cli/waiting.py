@@ -15,7 +15,7 @@ _POLL_LIVE = 0.02
 def until_live(api: Api, limit: float = 30.0) -> None:
     """Return as soon as control answers and knows whom to let in.
 
-    Raises `ServerUnreachable` or `NotReady` after ``limit`` seconds, `Unauthenticated` or `PermissionDenied` where that is not us.
+    Raises `ServerUnreachable` or `NotReady` after ``limit`` seconds, `Unauthenticated` or `PermissionDenied` where we are not let in.
     """
     end = time.monotonic() + limit
     while True:

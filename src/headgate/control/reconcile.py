@@ -277,7 +277,8 @@ class Reconciler:
         self._world.executor.apply([spec for name in sorted(specs) for spec in specs[name]])
 
     def _failed(self, deployment: str, error: Exception) -> None:
-        text = f"{type(error).__name__}: {error}"
+        known = isinstance(error, HeadgateError)
+        text = str(error) if known else f"control failed at it with {type(error).__name__} and tries again; control.log says more"
         if self.errors.get(deployment) != text:
             print(f"deployment {deployment}: this tick did nothing for it", file=sys.stderr)
             traceback.print_exception(error)

@@ -160,7 +160,7 @@ class Store:
 
     def _create(self, session: Session, row: DeploymentRow, target: Target) -> None:
         now, number = self._clock.wall(), row.next_revision
-        pass
+        row.next_revision = number + 1
         session.add(
             RevisionRow(
                 name=f"{row.name}-{number}",

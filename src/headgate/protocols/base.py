@@ -17,6 +17,10 @@ from headgate.tensors import DTYPES, Buffer, DType, elements
 
 Shape = Sequence[int]
 LARGEST_COUNT = (1 << 63) - 1
+_WIDEST = 8
+"""Bytes of the widest element."""
+MOST_PIECES = 4096
+"""Batches that one request may be split into."""
 
 
 class InputPlan:
@@ -98,7 +102,8 @@ class Plan:
             )
         if len(tail) != len(plan.tail) or any(want not in (-1, size) for want, size in zip(plan.tail, tail, strict=True)):
             raise InvalidRequest(self._wrong_shape(plan, shape))
-        if elements(shape) > LARGEST_COUNT:
+        # Sizes of 0 do not make the others smaller: NumPy would refuse such a shape, and a struct such a size.
+        if elements(size or 1 for size in shape) > LARGEST_COUNT // _WIDEST:
             raise InvalidRequest(
                 f"shape of input '{plan.name}' causes total element count to exceed maximum size of {LARGEST_COUNT}"
             )
@@ -127,14 +132,18 @@ class Plan:
         if not self.batched:
             request.rows = 1
             return request
-        rows = next(shape[0] for shape in shapes if shape is not None)
+        rows = next((shape[0] for shape in shapes if shape is not None), None)
+        if rows is None:
+            raise InvalidRequest(f"expected at least 1 input for model '{self.model}', got none; it takes {sorted(self.by_name)}")
         for plan, shape in zip(self.inputs, shapes, strict=True):
             if shape is not None and shape[0] != rows:
                 raise InvalidRequest(
                     f"input '{plan.name}' batch size does not match other inputs for '{self.model}': got {shape[0]} rows, others have {rows}"
                 )
-        if rows > self.max_rows and not self.splittable:
-            raise InvalidRequest(f"inference request batch-size must be <= {self.max_rows} for '{self.model}', got {rows}")
+        if rows > self.max_rows:
+            most = self.max_rows * MOST_PIECES if self.splittable else self.max_rows
+            if rows > most:
+                raise InvalidRequest(f"inference request batch-size must be <= {most} for '{self.model}', got {rows}")
         request.rows = rows
         if not self.uniform:
             request.key = self._key(request)

@@ -14,6 +14,7 @@ import msgspec
 from headgate import __version__
 from headgate.errors import InvalidRequest, NotReady, Unsupported
 from headgate.json_tensors import (
+    NOT_JSON,
     check_depth,
     check_types,
     encode_values,
@@ -133,14 +134,14 @@ class OIP(Protocol):
         if decode is not None and len(body) < 4096:
             try:
                 return decode(body)  # the short way: types are checked by the parser; deep nesting cannot fit its structs
-            except (msgspec.DecodeError, RecursionError):
+            except NOT_JSON:
                 pass  # nested data, NaN, or a mistake the long way explains
         check_depth(body)
         try:
             return decode(body) if decode is not None else _convert(parse_json(body))
         except msgspec.ValidationError:
             return _convert(parse_json(body))
-        except (msgspec.DecodeError, RecursionError) as error:
+        except NOT_JSON as error:
             return _convert(parse_tolerant(body, str(error)))
 
     def _read(self, body: _Body, blobs: memoryview | None, plan: Plan) -> InferRequest:
@@ -162,18 +163,18 @@ class OIP(Protocol):
                 f"unexpected additional input data for model '{plan.model}': {len(blobs) - at} bytes follow the last input"
             )
         request.id = body.id
-        if body.parameters or body.outputs is not None:
+        if body.parameters or body.outputs:
             self._read_wishes(request, body, plan)
         return plan.finish(request)
 
     def _read_wishes(self, request: InferRequest, body: _Body, plan: Plan) -> None:
         parameters = dict(body.parameters or {})
         check_parameters(parameters)
-        binary = parameters.pop("binary_data_output", False)
+        binary = _flag(parameters.pop("binary_data_output", False), "binary_data_output")
         request.timeout = _timeout(parameters.pop("timeout", None))
         request.priority = _priority(parameters.pop("priority", 0))
         request.parameters = parameters or None
-        if body.outputs is None:
+        if not body.outputs:
             if binary:
                 request.outputs = [(index, True) for index in plan.outputs.values()]
             return
@@ -439,7 +440,7 @@ def _timeout(value: Any) -> float | None:
     """Microseconds on the wire, seconds here; 0 is none."""
     if value is None or value == 0:
         return None
-    if type(value) is not int or value < 0:
+    if type(value) is not int or not 0 <= value < 1 << 63:
         raise InvalidRequest(f"parameter 'timeout': expected microseconds as an integer of 0 or more, got {str(value)[:50]!r}")
     return value / 1e6
 

@@ -10,7 +10,8 @@ Hints describe one row: ``int`` INT64, ``float`` FP64, ``bool`` BOOL, ``str`` an
 result; a tuple gives ``output_0``, ``output_1``; one value gives ``output``. An argument ``parameters`` gets the request's parameters.
 
 The class attribute ``batched`` says how predict is called: without it, once per row (the rows of a batch at the same time if it is
-async); True: once per batch, each argument an array with a leading batch axis; False: the model has no batch axis at all.
+async); True: once per batch, each argument an array with a leading batch axis; False: the model has no batch axis at all. The arrays
+that predict gets are its own: it may keep and change them.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ import numpy as np
 
 from headgate.errors import ModelFailed, UnsupportedModel, did_you_mean
 from headgate.runtimes.base import Arrays, Described, NeedsExample, Runtime, TensorSpec, decoded, named
+from headgate.serving.bootstrap import CodeLoader
 from headgate.tensors import DTYPES, dtype_of
 
 _SCALARS = {int: "INT64", float: "FP64", bool: "BOOL", str: "BYTES", bytes: "BYTES"}
@@ -154,7 +156,7 @@ async def _gathered(predict: Callable[..., Any], calls: list[dict[str, Any]]) ->
 def _module(path: Path) -> types.ModuleType:
     taken = path.stem in sys.stdlib_module_names or path.stem in sys.modules
     name = f"headgate_model_{path.stem}" if taken else path.stem
-    spec = importlib.util.spec_from_file_location(name, path)
+    spec = importlib.util.spec_from_file_location(name, path, loader=CodeLoader(name, str(path)))
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # dataclasses and pickles look their module up
@@ -308,14 +310,16 @@ def _from_example(field: Field, example: Arrays | None, batch: int) -> tuple[str
 
 
 def _batch(field: Field, array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    return array if field.raw else decoded(field.name, array)
+    # A copy, since what comes in lies in memory that the next batch overwrites, and people keep what they are given.
+    return array.copy() if field.raw or array.dtype != object else decoded(field.name, array)
 
 
 def _values(field: Field, array: np.ndarray[Any, Any]) -> list[Any]:
     """Return what predict gets for each row."""
-    array = _batch(field, array)
     as_array = field.array or (field.dtype is None and array.ndim > 1)
-    return list(array) if as_array and array.ndim > 1 else array.tolist()
+    if as_array and array.ndim > 1:
+        return list(_batch(field, array))
+    return (array if field.raw else decoded(field.name, array)).tolist()
 
 
 def _field(gives: Parts | None, name: str) -> Field | None:

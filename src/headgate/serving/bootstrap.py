@@ -3,16 +3,19 @@
     HEADGATE_CONFIG='{...}' python -P .../headgate/serving/bootstrap.py replica|describe|conform
 
 Makes the package ``headgate`` importable from the folder this file lies in, and nothing else that lies beside it: the server's
-other packages stay the server's. Sets the numbers of threads before anything reads them. Standard library only.
+other packages stay the server's. Sets the numbers of threads before anything reads them. No bytecode is written beside the model's
+code, which may lie in the read-only store; environments keep theirs. Standard library only.
 """
 
 from __future__ import annotations
 
 import importlib
+import importlib.machinery
 import importlib.util
 import json
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -47,11 +50,40 @@ def make_importable(package: Path) -> None:
     spec.loader.exec_module(module)
 
 
+class CodeLoader(importlib.machinery.SourceFileLoader):
+    """Loads the code of a package, which is content-addressed: a bytecode file beside it would make it another package."""
+
+    def set_data(self, path: str, data: Any, *, _mode: int = 0o666) -> None:
+        """Write no bytecode."""
+
+
+_LOADERS: tuple[tuple[Any, list[str]], ...] = (
+    (importlib.machinery.ExtensionFileLoader, importlib.machinery.EXTENSION_SUFFIXES),
+    (CodeLoader, importlib.machinery.SOURCE_SUFFIXES),
+    (importlib.machinery.SourcelessFileLoader, importlib.machinery.BYTECODE_SUFFIXES),
+)
+"""What Python itself tries, in its order, with our loader for sources."""
+
+
+def no_bytecode_below(folder: Path) -> Callable[[str], importlib.machinery.FileFinder]:
+    """Return an entry of `sys.path_hooks` that finds what Python would find in ``folder``, and writes no bytecode there."""
+    inside = os.path.realpath(folder)
+    finder = importlib.machinery.FileFinder.path_hook(*_LOADERS)
+
+    def hook(path: str) -> importlib.machinery.FileFinder:
+        if not f"{os.path.realpath(path)}/".startswith(f"{inside}/"):
+            raise ImportError(f"{path} is not the model's code")
+        return finder(path)
+
+    return hook
+
+
 def add_code_folder(config: dict[str, Any]) -> None:
     """Put the folder of the model's code on the path: after the standard library, which it must not hide, before installed packages."""
     folder = Path(config["path"]).resolve().parent if "path" in config else Path(config.get("package", "")) / "files"
     installed = (at for at, entry in enumerate(sys.path) if entry.endswith(("site-packages", "dist-packages")))
     sys.path.insert(next(installed, len(sys.path)), str(folder))
+    sys.path_hooks.insert(0, no_bytecode_below(folder))
 
 
 def main() -> int:

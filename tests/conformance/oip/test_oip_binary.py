@@ -49,7 +49,10 @@ def test_p48_blobs_follow_in_the_order_of_the_inputs(server: Server) -> None:
 
 def test_p49_the_default_call_of_the_common_client(server: Server) -> None:
     """Binary in, ``binary_data_output`` and nothing else."""
-    body = {"inputs": [{"name": "x", "shape": [1, 1], "datatype": "FP32", "parameters": {"binary_data_size": 4}}], "parameters": BINARY}
+    body = {
+        "inputs": [{"name": "x", "shape": [1, 1], "datatype": "FP32", "parameters": {"binary_data_size": 4}}],
+        "parameters": BINARY,
+    }
     answer = server.infer("two", body, blobs=struct.pack("<f", 1.0))
     assert answer.status == 200
     assert answer.blobs == struct.pack("<q", 2)
@@ -90,7 +93,9 @@ def test_p52_sizes_that_do_not_fit(server: Server) -> None:
     body, blobs = both(ROW.tobytes()[:-4])
     refused(server.infer("sum", body, blobs=blobs), "input byte size mismatch for input 'a' for model 'sum'. Expected 64, got 60")
     body, blobs = both()
-    refused(server.infer("sum", body, blobs=blobs[:-1]), "unexpected size for input 'b', expecting 1 additional bytes for model 'sum'")
+    refused(
+        server.infer("sum", body, blobs=blobs[:-1]), "unexpected size for input 'b', expecting 1 additional bytes for model 'sum'"
+    )
     refused(server.infer("sum", body, blobs=blobs + b"?"), "unexpected additional input data for model 'sum'")
 
 
@@ -105,7 +110,11 @@ def test_p52_sizes_that_are_none(server: Server, size: Any) -> None:
 def test_p53_binary_input_without_the_header(server: Server) -> None:
     """Refused in the words of the reference, which misnames the header, and with its right name."""
     body, _ = both()
-    refused(server.infer("sum", body), "must specify valid 'Infer-Header-Content-Length' in request header", "Inference-Header-Content-Length")
+    refused(
+        server.infer("sum", body),
+        "must specify valid 'Infer-Header-Content-Length' in request header",
+        "Inference-Header-Content-Length",
+    )
 
 
 @pytest.mark.parametrize("length", ["1000000", "-1", "x", "1.5", "", "0x10", "1e2", "+5", "99999999999999999999", "5, 5", "\u0665"])
@@ -126,7 +135,14 @@ def test_p54_header_that_cuts_the_json(server: Server) -> None:
 
 @pytest.mark.parametrize(
     "blob",
-    [b"\x01\x00\x00", framed(b"abc")[:-1], framed(b"a", b"b", b"c"), framed(b"a"), b"\xff\xff\xff\xffab", framed(b"a", b"b") + b"\x00"],
+    [
+        b"\x01\x00\x00",
+        framed(b"abc")[:-1],
+        framed(b"a", b"b", b"c"),
+        framed(b"a"),
+        b"\xff\xff\xff\xffab",
+        framed(b"a", b"b") + b"\x00",
+    ],
     ids=["half-length", "cut", "three", "one", "huge", "left-over"],
 )
 def test_p55_framing_of_byte_strings(server: Server, blob: bytes) -> None:
@@ -207,11 +223,20 @@ def test_p59_raw_requests(server: Server) -> None:
 def test_p59_raw_requests_that_cannot_be_understood(server: Server) -> None:
     """Several inputs, two sides that vary, or bytes that make no element."""
     refused(raw(server, "sum", b"ab"), "Raw request must only have 1 input", "but got 2 inputs in 'sum'")
-    refused(raw(server, "plane", bytes(16)), "The shape of the raw input 'x' can not be deduced", "more than one variable-sized dimension")
+    refused(
+        raw(server, "plane", bytes(16)),
+        "The shape of the raw input 'x' can not be deduced",
+        "more than one variable-sized dimension",
+    )
     refused(raw(server, "two", b"abc"), "input byte size mismatch for input 'x'", "Expected 4, got 3")
 
 
-CODINGS: dict[str, Callable[[bytes], bytes]] = {"gzip": gzip.compress, "deflate": zlib.compress, "GZIP": gzip.compress, "identity": bytes}
+CODINGS: dict[str, Callable[[bytes], bytes]] = {
+    "gzip": gzip.compress,
+    "deflate": zlib.compress,
+    "GZIP": gzip.compress,
+    "identity": bytes,
+}
 
 
 @pytest.mark.parametrize("coding", CODINGS)
@@ -254,7 +279,13 @@ def test_p60_broken_compression(server: Server, coding: str, how: str) -> None:
     """Bytes that are not what they claim, cut short, or go on: 400, and the coding is named."""
     good = CODINGS[coding](json.dumps(both()[0]).encode())
     at = len(good) // 2
-    bad = {"not": b"hello", "cut": good[:-3], "more": good + b"?", "flipped": good[:at] + bytes([good[at] ^ 255]) + good[at + 1 :], "empty": b"\x00"}
+    bad = {
+        "not": b"hello",
+        "cut": good[:-3],
+        "more": good + b"?",
+        "flipped": good[:at] + bytes([good[at] ^ 255]) + good[at + 1 :],
+        "empty": b"\x00",
+    }
     refused(server.infer("sum", bad[how], {"Content-Encoding": coding}), coding)
 
 
@@ -293,7 +324,9 @@ def test_p61_compressed_answers(server: Server, wish: str, expected: str | None)
 def test_p61_a_large_compressed_answer(server: Server) -> None:
     """What is compressed in a thread arrives whole, and the connection goes on after it."""
     numbers = random.Random(7).randbytes(600_000)
-    body = json.dumps({"inputs": [tensor("x", "UINT8", [1, len(numbers)], binary_data_size=len(numbers))], "parameters": BINARY}).encode()
+    body = json.dumps(
+        {"inputs": [tensor("x", "UINT8", [1, len(numbers)], binary_data_size=len(numbers))], "parameters": BINARY}
+    ).encode()
     client = server.client()
     for _ in range(2):
         headers = {"Accept-Encoding": "gzip", "Inference-Header-Content-Length": str(len(body))}

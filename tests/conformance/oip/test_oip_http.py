@@ -87,7 +87,12 @@ def test_p08_infer_with_and_without_version(server: Server) -> None:
 
 def test_p09_wrong_verb_405_unknown_path_404(server: Server) -> None:
     """The verb is blamed where the path exists, the path where it does not."""
-    for method, path in (("GET", "/v2/models/sum/infer"), ("POST", "/v2"), ("DELETE", "/v2/models/sum"), ("PUT", "/v2/health/live")):
+    for method, path in (
+        ("GET", "/v2/models/sum/infer"),
+        ("POST", "/v2"),
+        ("DELETE", "/v2/models/sum"),
+        ("PUT", "/v2/health/live"),
+    ):
         answer = server.request(method, path)
         assert answer.status == 405, path
         assert "Method Not Allowed" in answer.error
@@ -183,11 +188,14 @@ def test_p17_ipv6(narrow: Server) -> None:
     assert narrow.infer("sum", SUM).data("sum") == [3.0] * 16
 
 
-
-@pytest.mark.parametrize("header", ["inference-header-content-length", "INFERENCE-HEADER-CONTENT-LENGTH", "Inference-Header-Content-Length"])
+@pytest.mark.parametrize(
+    "header", ["inference-header-content-length", "INFERENCE-HEADER-CONTENT-LENGTH", "Inference-Header-Content-Length"]
+)
 def test_p18_header_names_ignore_case(server: Server, header: str) -> None:
     """In whatever case a header comes, it counts."""
-    body = json.dumps({"inputs": [tensor("x", "UINT8", [1, 2], binary_data_size=2)], "parameters": {"binary_data_output": True}}).encode()
+    body = json.dumps(
+        {"inputs": [tensor("x", "UINT8", [1, 2], binary_data_size=2)], "parameters": {"binary_data_output": True}}
+    ).encode()
     answer = server.request("POST", "/v2/models/ragged/infer", body + b"\x01\x02", {header: str(len(body))})
     assert answer.status == 200
     assert answer.blobs == b"\x02\x01"

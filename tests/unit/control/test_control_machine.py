@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 from pathlib import Path
 
 import hypothesis
+import pytest
 from control_world import ControlWorld
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from headgate.control.model import RevisionState
-from headgate.registry.database import Database
+from headgate.journal import LinkState
 from headgate.testing.executors import Script
 
+pytestmark = pytest.mark.slow
+
 NAMES = ("churn", "fraud")
-VERSIONS = st.integers(1, 4)
+VERSIONS = st.integers(1, 3)
+PAUSES = st.sampled_from([0.0, 0.6, 1.2, 5.0])
+"""Seconds that pass after something has happened: less and more than a replica needs to load."""
 BEHAVIOURS = {
     "good": Script(),
     "slow": Script(load_seconds=4.0),
@@ -27,23 +31,22 @@ BEHAVIOURS = {
 LAG_LIMIT = 15.0
 """Seconds a gateway may lag or be away: beyond the drain limit, control ends revisions on purpose."""
 
-_template = Path(tempfile.mkdtemp(prefix="headgate-machine-")) / "headgate.db"
 
-
-def template() -> Path:
-    """Migrate one database, once."""
-    if not _template.exists():
-        Database(_template).close()
-    return _template
+@pytest.fixture(autouse=True, scope="module")
+def _migrated(empty_database: Path) -> None:
+    ControlMachine.template = empty_database
 
 
 class ControlMachine(RuleBasedStateMachine):
     """Two deployments of the same kind, one gateway."""
 
+    template: Path
+    """A database that is migrated, and empty."""
+
     @initialize()
     def start(self) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="headgate-machine-"))
-        self.world = ControlWorld(self.folder, template())
+        self.folder = self.template.parent / "machine"
+        self.world = ControlWorld(self.folder, self.template)
         self.world.registry.aliases = {"champion": 1}
         self.asked: dict[str, dict] = {}
         self.lag = 0.0
@@ -59,31 +62,47 @@ class ControlMachine(RuleBasedStateMachine):
 
     def tick(self) -> None:
         """Tick, and look at what a single tick must not do."""
+        ready = self.ready()
         self.world.tick()
         running = set(self.world.running())
+        for revision, replicas in ready.items():
+            assert replicas & running, f"{revision} has the traffic and lost its last ready replica"
         assert not running & self.gone, "an id was given twice"
         self.gone |= self.ran - running
         self.ran |= running
 
+    def ready(self) -> dict[str, set[str]]:
+        """Return the ready replicas of every revision that has traffic by the table in force, where it has any and none of them hangs."""
+        table, found = self.world.gateway.table, {}
+        splits = {weight.revision for route in (table.deployments if table else ()) for weight in route.split}
+        for link in self.world.executor.links():
+            if link.revision in splits and link.state is LinkState.READY:
+                found.setdefault(link.revision, {})[link.id] = link.busy_seconds
+        return {revision: set(links) for revision, links in found.items() if not any(links.values())}
+
     # ---- what may happen
 
-    @rule(name=st.sampled_from(NAMES), version=VERSIONS, replicas=st.integers(1, 2), also=st.lists(VERSIONS, max_size=1))
-    def deploy(self, name: str, version: int, replicas: int, also: list[int]) -> None:
+    @rule(
+        name=st.sampled_from(NAMES), version=VERSIONS, replicas=st.integers(1, 2), also=st.lists(VERSIONS, max_size=1), pause=PAUSES
+    )
+    def deploy(self, name: str, version: int, replicas: int, also: list[int], pause: float) -> None:
         self._deploy(name, f"{name}@{version}", replicas, also)
+        self.wait(pause)
 
-    @rule(name=st.sampled_from(NAMES), replicas=st.integers(1, 2))
-    def deploy_by_alias(self, name: str, replicas: int) -> None:
+    @rule(name=st.sampled_from(NAMES), replicas=st.integers(1, 2), pause=PAUSES)
+    def deploy_by_alias(self, name: str, replicas: int, pause: float) -> None:
         self._deploy(name, f"{name}@champion", replicas, [])
+        self.wait(pause)
 
     def _deploy(self, name: str, model: str, replicas: int, also: list[int]) -> None:
         scale = {"min_replicas": replicas, "max_replicas": replicas}
         self.asked[name] = {"model": model, "also": also}
         self.world.put(model, also=also, scale=scale, load_timeout="20s", batch_timeout="2s", resources={"memory": "200MiB"})
 
-    @rule(version=VERSIONS)
-    def move_alias(self, version: int) -> None:
+    @rule(version=VERSIONS, pause=PAUSES)
+    def move_alias(self, version: int, pause: float) -> None:
         self.world.registry.aliases["champion"] = version
-        self.tick()
+        self.wait(pause)
 
     @rule(data=st.data())
     @precondition(lambda self: self.asked)
@@ -91,7 +110,7 @@ class ControlMachine(RuleBasedStateMachine):
         name = data.draw(st.sampled_from(sorted(self.asked)))
         del self.asked[name]
         self.world.store.delete(name)
-        self.tick()
+        self.wait(0.0)
 
     @rule(name=st.sampled_from(NAMES), version=VERSIONS, how=st.sampled_from(sorted(BEHAVIOURS)))
     def change_package(self, name: str, version: int, how: str) -> None:
@@ -106,11 +125,10 @@ class ControlMachine(RuleBasedStateMachine):
             self.world.packages.refused[digest] = "cannot be installed"
         elif state == "preparing":
             self.world.packages.preparing.add(digest)
-        self.tick()
 
-    @rule(data=st.data(), what=st.sampled_from(["kill", "hang", "grow"]))
+    @rule(data=st.data(), what=st.sampled_from(["kill", "hang", "grow"]), pause=PAUSES)
     @precondition(lambda self: self.world.running())
-    def hurt(self, data: st.DataObject, what: str) -> None:
+    def hurt(self, data: st.DataObject, what: str, pause: float) -> None:
         replica = data.draw(st.sampled_from(self.world.running()))
         if what == "kill":
             self.world.executor.kill(replica)
@@ -118,7 +136,7 @@ class ControlMachine(RuleBasedStateMachine):
             self.world.executor.hang(replica)
         else:
             self.world.executor.grow(replica, 500 << 20)
-        self.tick()
+        self.wait(pause)
 
     @rule()
     def kill_control(self) -> None:
@@ -132,15 +150,22 @@ class ControlMachine(RuleBasedStateMachine):
     def change_load(self, revisions: set[int]) -> None:
         self.world.gateway.inflight = {f"{name}-{number}": 1 for number in revisions for name in NAMES}
 
-    @rule(seconds=st.sampled_from([0.1, 1.0, 5.0]))
+    @rule(seconds=st.sampled_from([0.1, 12.0]))
     def pass_time(self, seconds: float) -> None:
+        self.wait(seconds)
+
+    def wait(self, seconds: float) -> None:
+        """Let time pass, in steps of a second at most."""
         gateway = self.world.gateway
-        self.lag = self.lag + seconds if gateway.lagging or gateway.away else 0.0
-        if self.lag > LAG_LIMIT:
-            gateway.lagging = gateway.away = False
-            self.tick()
-        self.world.clock.advance(seconds)
         self.tick()
+        while seconds > 0:
+            step = min(seconds, 1.0)
+            seconds -= step
+            self.lag = self.lag + step if gateway.lagging or gateway.away else 0.0
+            if self.lag > LAG_LIMIT:
+                gateway.lagging = gateway.away = False
+            self.world.clock.advance(step)
+            self.tick()
 
     # ---- what always holds
 
@@ -210,5 +235,5 @@ class ControlMachine(RuleBasedStateMachine):
 
 TestControl = ControlMachine.TestCase
 TestControl.settings = hypothesis.settings(
-    max_examples=max(30, hypothesis.settings.default.max_examples // 10), stateful_step_count=30, deadline=None
+    max_examples=max(20, hypothesis.settings.default.max_examples // 10), stateful_step_count=30, deadline=None
 )

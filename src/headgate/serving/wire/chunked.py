@@ -8,6 +8,8 @@ from headgate.errors import InvalidRequest, PayloadTooLarge
 
 _LONGEST_LINE = 1024
 """A size with its extensions, or one trailer line."""
+_MOST_TRAILERS = 64
+"""Trailer lines, which are skipped."""
 _HEX = frozenset(b"0123456789abcdefABCDEF")
 
 
@@ -22,7 +24,8 @@ class ChunkedBody:
         self._chunks = chunks
         self._left = 0
         """Bytes of the present chunk still to come, its CRLF included."""
-        self._trailers = False
+        self._trailers = -1
+        """Trailer lines seen; -1 before the last chunk."""
 
     def feed(self, data: bytes) -> bool:
         """Take more bytes. Raises `InvalidRequest` if the coding is broken and `PayloadTooLarge` over the limits."""
@@ -39,22 +42,27 @@ class ChunkedBody:
                     raise InvalidRequest("chunked body: a chunk's size line is too long")
                 break
             line, at = data[at:end], end + 2
-            if self._trailers:
-                if not line:
-                    self.rest = data[at:]
-                    return True
-            else:
+            if len(line) > _LONGEST_LINE or b"\n" in line or b"\r" in line:
+                raise InvalidRequest(f"chunked body: a line is too long or holds a bare CR or LF: {line[:20]!r}")
+            if self._trailers < 0:
                 self._start(line)
+            elif line:
+                self._trailers += 1
+                if self._trailers > _MOST_TRAILERS:
+                    raise InvalidRequest(f"chunked body: more than {_MOST_TRAILERS} trailers")
+            else:
+                self.rest = data[at:]
+                return True
         self.rest = data[at:]
         return False
 
     def _start(self, line: bytes) -> None:
         digits = line.partition(b";")[0]
-        if not digits or len(digits) > 16 or not _HEX.issuperset(digits) or b"\n" in line:
+        if not digits or len(digits) > 16 or not _HEX.issuperset(digits):
             raise InvalidRequest(f"chunked body: expected a chunk size in hex, got {line[:20]!r}")
         size = int(digits, 16)
         if not size:
-            self._trailers = True
+            self._trailers = 0
             return
         self._chunks -= 1
         self.size += size
@@ -70,7 +78,7 @@ class ChunkedBody:
         if content:
             self.parts.append(part[:content])
         ending = part[content:]
-        if not b"\r\n".startswith(ending) and not (self._left == 1 and ending == b"\n"):
+        if not b"\r\n"[2 - min(2, self._left - content) :].startswith(ending):
             raise InvalidRequest("chunked body: a chunk does not end where its size says")
         self._left -= len(part)
         return at + len(part)

@@ -8,13 +8,14 @@ from headgate.errors import InvalidRequest, PayloadTooLarge, Unsupported
 
 INLINE_BYTES = 256 * 1024
 """Up to here bodies are inflated and deflated on the event loop; above it in a thread."""
+IDENTITY = ("", "identity")
 _WBITS = {"gzip": 31, "x-gzip": 31, "deflate": 15}
 _STEP = 1 << 20
 
 
 def check_coding(coding: str) -> None:
     """Raise `Unsupported` for a content coding that is not understood."""
-    if coding not in _WBITS and coding not in ("", "identity"):
+    if coding not in _WBITS and coding not in IDENTITY:
         raise Unsupported(f"Content-Encoding {coding[:50]!r} is not understood; use gzip, deflate or none")
 
 
@@ -49,7 +50,7 @@ def choose(accept: str) -> str:
     for item in accept.split(","):
         name, _, parameter = item.strip().partition(";")
         name = name.strip().lower()
-        text = parameter.strip().removeprefix("q=")
+        text = parameter.strip().lower().removeprefix("q=")
         try:
             quality = float(text) if parameter else 1.0
         except ValueError:

@@ -12,7 +12,7 @@ from urllib.parse import unquote
 
 import httptools
 
-from headgate.errors import HeadgateError, InvalidRequest, PayloadTooLarge, Unsupported
+from headgate.errors import HeadgateError, InvalidRequest, PayloadTooLarge
 
 if TYPE_CHECKING:
     from headgate.serving.endpoints import Endpoint
@@ -24,7 +24,7 @@ class Head:
     """One parsed head. ``error`` set means: read the body, answer that, compute nothing."""
 
     __slots__ = (
-        "accept_encoding", "close_after", "content_encoding", "endpoint", "error", "expects_continue", "fatal", "headers", "keep_alive",
+        "accept_encoding", "connection", "content_encoding", "endpoint", "error", "expects_continue", "fatal", "headers", "keep_alive",
         "length", "limit", "method", "params", "path", "query", "request_id", "timeout", "timing",
     )  # fmt: skip
 
@@ -38,6 +38,8 @@ class Head:
         """Bytes of the body; `CHUNKED` if only its end tells."""
         self.limit = 0
         self.keep_alive = True
+        self.connection = b""
+        """The Connection header of the answer, if the client should not close: HTTP/1.0 wants to be told."""
         self.expects_continue = False
         self.content_encoding = ""
         self.accept_encoding = ""
@@ -74,20 +76,27 @@ def parse_head(raw: bytes, *, json_bytes: int, binary_bytes: int) -> Head:
     collector = _Collector()
     parser = httptools.HttpRequestParser(collector)
     try:
-        parser.feed_data(raw)
+        _feed(parser, raw)
         if not collector.complete:
             raise InvalidRequest("the head of the request is malformed: it does not end where its empty line is")
         head.method = parser.get_method().decode("ascii")
         head.keep_alive = parser.should_keep_alive()
         _fill(head, collector, parser.get_http_version())
         _measure(head, json_bytes, binary_bytes)
-    except httptools.HttpParserUpgrade:
-        head.error, head.fatal = Unsupported("this port speaks HTTP/1.1; it upgrades to nothing"), True
     except httptools.HttpParserError as error:
         head.error, head.fatal = InvalidRequest(f"the head of the request is malformed: {error}"), True
     except InvalidRequest as error:
         head.error, head.fatal = error, True
     return head
+
+
+def _feed(parser: httptools.HttpRequestParser, raw: bytes) -> None:
+    """Parse, and do not take up an offer to upgrade (RFC 9110, section 7.8): curl makes one with every ``--http2``."""
+    try:
+        parser.feed_data(raw)
+    except httptools.HttpParserUpgrade:
+        if parser.get_method() == b"CONNECT":
+            raise InvalidRequest("CONNECT: this server is no proxy") from None
 
 
 def _fill(head: Head, collector: _Collector, version: str) -> None:
@@ -105,6 +114,11 @@ def _fill(head: Head, collector: _Collector, version: str) -> None:
         raise InvalidRequest("the request target must be a path such as /v2/models/NAME/infer")
     if version == "1.1" and "host" not in head.headers:
         raise InvalidRequest("the Host header is missing")
+    if version != "1.1":
+        if version != "1.0" or "transfer-encoding" in head.headers:
+            raise InvalidRequest(f"HTTP/{version}: expected HTTP/1.1, or HTTP/1.0 without Transfer-Encoding")
+        head.headers.pop("expect", None)  # RFC 9110, section 10.1.1
+        head.connection = b"connection: keep-alive\r\n" if head.keep_alive else b""
     hosts = [value for name, value in collector.headers if name.lower() == b"host"]
     if len(hosts) > 1:
         raise InvalidRequest("there is more than one Host header")
@@ -127,9 +141,21 @@ def _measure(head: Head, json_bytes: int, binary_bytes: int) -> None:
         head.length = CHUNKED
     elif "content-length" in headers:
         head.length = int(headers["content-length"].split(",")[0])
+    _check_json_part(head, json_bytes)
     if head.length > head.limit:
         head.error, head.fatal = too_large(head.length, head.limit, json_bytes), True
     _read_wishes(head)
+
+
+def _check_json_part(head: Head, json_bytes: int) -> None:
+    """The limit of JSON holds for what stands before binary tensors too. A length beyond the body is left to the protocol."""
+    text = head.headers.get("inference-header-content-length", "")
+    size = int(text) if text.isascii() and text.isdecimal() and len(text) < 16 else 0
+    if size > json_bytes and (size <= head.length or head.length == CHUNKED or head.content_encoding):
+        head.fatal = True
+        head.error = PayloadTooLarge(
+            f"the JSON before the tensors has {size} bytes and exceeds the maximum allowed, {json_bytes}; send data in binary form"
+        )
 
 
 def _read_wishes(head: Head) -> None:

@@ -16,7 +16,7 @@ from headgate.errors import HeadgateError, InvalidRequest, PayloadTooLarge, Rece
 from headgate.protocols.base import InferRequest, InferResponse, Reply, error_reply
 from headgate.serving.wire import coding
 from headgate.serving.wire.chunked import ChunkedBody
-from headgate.serving.wire.head import CHUNKED, Head, too_large
+from headgate.serving.wire.head import CHUNKED, Head
 
 if TYPE_CHECKING:
     from headgate.serving.gateway import Gateway
@@ -27,14 +27,17 @@ _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _STASH = 64 * 1024
 """Pipelined bytes kept before reading stops."""
 _COMPRESS_FROM = 1024
+_LINGER_SECONDS = 2.0
+"""How long what a refused client still sends is read and thrown away: closing at once would reset the connection, and the
+client's system would then throw our answer away, unread."""
 
 
 class HttpConnection(asyncio.Protocol):
     """One client connection."""
 
     __slots__ = (
-        "_body", "_busy", "_chunked", "_closing", "_gateway", "_have", "_head", "_rest", "_stuck", "_waits_since",
-        "request", "series", "transport",
+        "_body", "_busy", "_chunked", "_closing", "_gateway", "_have", "_head", "_lingers", "_rest", "_stuck",
+        "_waits_since", "request", "series", "transport",
     )  # fmt: skip
 
     def __init__(self, gateway: Gateway) -> None:
@@ -52,6 +55,7 @@ class HttpConnection(asyncio.Protocol):
         self._busy = False
         self._closing = False
         self._stuck = False
+        self._lingers = False
         self._waits_since = gateway.coarse
         """Since when the present phase (idle, head, body, writing) lasts."""
 
@@ -74,7 +78,7 @@ class HttpConnection(asyncio.Protocol):
     def eof_received(self) -> bool:
         """A client may shut its sending half and wait for the answer."""
         self._closing = True
-        return self._busy
+        return self._busy and not self._lingers
 
     def pause_writing(self) -> None:
         """The client does not take its answer: take no further request from it."""
@@ -90,6 +94,8 @@ class HttpConnection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Take bytes, wherever the last ones ended."""
         if self._busy or self._stuck:
+            if self._lingers:
+                return
             self._rest += data
             if len(self._rest) > _STASH:
                 self.transport.pause_reading()
@@ -107,7 +113,12 @@ class HttpConnection(asyncio.Protocol):
             self._wait_for_head(data)
             return
         raw = data[:end]
-        head = gateway.heads.get(raw) or gateway.parse_head(raw)
+        head = gateway.heads.get(raw)
+        if head is None:
+            if end > gateway.limits.head_bytes:
+                self._refuse_head()
+                return
+            head = gateway.parse_head(raw)
         length = head.length
         stop = end + length
         if length >= 0 and len(data) >= stop and not head.fatal:
@@ -121,11 +132,14 @@ class HttpConnection(asyncio.Protocol):
     def _wait_for_head(self, data: bytes) -> None:
         data = data.lstrip(b"\r\n")
         if len(data) > self._gateway.limits.head_bytes:
-            self._refuse_and_close(InvalidRequest(f"the head of the request exceeds {self._gateway.limits.head_bytes} bytes"), 431)
+            self._refuse_head()
             return
         if data and not self._rest:
             self._waits_since = self._gateway.coarse
         self._rest = data
+
+    def _refuse_head(self) -> None:
+        self._refuse_and_close(InvalidRequest(f"the head of the request exceeds {self._gateway.limits.head_bytes} bytes"), 431)
 
     def _begin_body(self, head: Head, data: bytes) -> None:
         self._head, self._rest = head, b""
@@ -170,6 +184,8 @@ class HttpConnection(asyncio.Protocol):
 
     def _next(self) -> None:
         """The answer is out: take the next request."""
+        if self._busy:
+            return  # the next request has come between the answer and this call
         if self._closing or self._stuck or self._gateway.draining:
             if not self._stuck:
                 self.transport.close()
@@ -188,19 +204,22 @@ class HttpConnection(asyncio.Protocol):
         except Unsupported as error:
             self.fail(error, b"accept-encoding: gzip, deflate\r\n")
             return
+        if head.content_encoding in coding.IDENTITY:
+            self._gateway.dispatch(self, head, body)
+            return
         if len(body) <= coding.INLINE_BYTES // 8:
-            self._inflated(head, self._gateway.attempt(coding.inflate, body, head.content_encoding, head.limit))
-        else:
-            self._gateway.in_thread(
-                lambda result: self._inflated(head, result), coding.inflate, body, head.content_encoding, head.limit
-            )
+            result = self._gateway.attempt(coding.inflate, body, head.content_encoding, min(coding.INLINE_BYTES, head.limit))
+            if not isinstance(result, PayloadTooLarge):
+                self._inflated(head, result)
+                return
+        self._gateway.in_thread(
+            lambda result: self._inflated(head, result), coding.inflate, body, head.content_encoding, head.limit
+        )
 
     def _inflated(self, head: Head, result: bytes | HeadgateError) -> None:
         if self.transport.is_closing():
             return
-        if isinstance(result, PayloadTooLarge):
-            self.fail(too_large(head.limit + 1, head.limit, self._gateway.limits.json_bytes) if len(str(result)) == 0 else result)
-        elif isinstance(result, HeadgateError):
+        if isinstance(result, HeadgateError):
             self.fail(result)
         else:
             self._gateway.dispatch(self, head, result)
@@ -272,7 +291,7 @@ class HttpConnection(asyncio.Protocol):
             request_id,
             reply.headers,
             headers,
-            b"connection: close\r\n" if close else b"",
+            b"connection: close\r\n" if close else head.connection,
         )
         if gateway.access_log:
             gateway.log_request(head, reply.status, len(body), request_id.decode())
@@ -309,7 +328,12 @@ class HttpConnection(asyncio.Protocol):
         )  # fmt: skip
         self.transport.write(head + bytes(reply.body))
         self._closing = self._busy = True
-        self.transport.close()
+        if self.transport.can_write_eof():
+            self._lingers = True
+            self._waits_since = self._gateway.coarse
+            self.transport.write_eof()
+        else:
+            self.transport.close()
 
     # ---- time
 
@@ -321,7 +345,8 @@ class HttpConnection(asyncio.Protocol):
             if age > limits.body_seconds:
                 self.transport.abort()
         elif self._busy:
-            return
+            if self._lingers and age > _LINGER_SECONDS:
+                self.transport.abort()
         elif self._head is not None:
             if age > limits.body_seconds:
                 self._refuse_and_close(ReceiveTimeout(f"the body did not arrive within {limits.body_seconds:g} s"))
