@@ -64,7 +64,7 @@ def test_a_batch_is_run_again_by_the_replica_that_is_left(world: World) -> None:
     serving = world.deploy("pair", "Pure", "--replicas", "2")
     inflight = world.home.begin(serving, "pair", {"do": "wait", "x": 1})
     busy = int((world.home.notes / "pair.waits").read_text())
-    world.home.on_load("pair", "spin")
+    world.home.on_load("pair", "wait")
     kill(busy)
     eventually(lambda: world.home.computed("pair").count("wait 1") == 2, "the other replica computes it", 20)
     world.home.go("pair")

@@ -28,7 +28,12 @@ class Queue(RuleBasedStateMachine):
         self.taken: list[list[InferRequest]] = []
         self.now = 0.0
 
-    @rule(rows=st.integers(1, MAX_ROWS), key=st.sampled_from("ab"), priority=st.sampled_from([0, 1, 2, 200]), patience=st.floats(0.5, 9))
+    @rule(
+        rows=st.integers(1, MAX_ROWS),
+        key=st.sampled_from("ab"),
+        priority=st.sampled_from([0, 1, 2, 200]),
+        patience=st.floats(0.5, 9),
+    )
     def arrive(self, rows: int, key: str, priority: int, patience: float) -> None:
         """A request arrives."""
         self.now += 0.1

@@ -319,7 +319,8 @@ def _values(field: Field, array: np.ndarray[Any, Any]) -> list[Any]:
     as_array = field.array or (field.dtype is None and array.ndim > 1)
     if as_array and array.ndim > 1:
         return list(_batch(field, array))
-    return (array if field.raw else decoded(field.name, array)).tolist()
+    values: list[Any] = (array if field.raw else decoded(field.name, array)).tolist()
+    return values
 
 
 def _field(gives: Parts | None, name: str) -> Field | None:

@@ -17,7 +17,10 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from importlib.abc import PathEntryFinder
 
 _PROGRAMS = {
     "replica": "headgate.serving.replica",
@@ -65,12 +68,12 @@ _LOADERS: tuple[tuple[Any, list[str]], ...] = (
 """What Python itself tries, in its order, with our loader for sources."""
 
 
-def no_bytecode_below(folder: Path) -> Callable[[str], importlib.machinery.FileFinder]:
+def no_bytecode_below(folder: Path) -> Callable[[str], PathEntryFinder]:
     """Return an entry of `sys.path_hooks` that finds what Python would find in ``folder``, and writes no bytecode there."""
     inside = os.path.realpath(folder)
     finder = importlib.machinery.FileFinder.path_hook(*_LOADERS)
 
-    def hook(path: str) -> importlib.machinery.FileFinder:
+    def hook(path: str) -> PathEntryFinder:
         if not f"{os.path.realpath(path)}/".startswith(f"{inside}/"):
             raise ImportError(f"{path} is not the model's code")
         return finder(path)

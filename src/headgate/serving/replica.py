@@ -25,6 +25,8 @@ from headgate.serving import link
 from headgate.serving.worker import Worker
 
 ORPHAN_SECONDS = 10.0
+LEAVE_SECONDS = 2.0
+"""For a gateway to take notice that this replica ends."""
 _RECONNECT_SECONDS = 0.1
 _HEAD = 4
 """The frame starts here in the receive buffer, so that its payload, 12 bytes on, is aligned to 16."""
@@ -145,7 +147,7 @@ class Replica:
                 return 1
             self._serve()
         except Ended:
-            pass
+            self._leave()
         self._worker.unload()
         return 0
 
@@ -196,6 +198,16 @@ class Replica:
                     assert gateway.socket is not None
                     poll.register(gateway.socket, select.POLLIN)
                     by_fd[gateway.socket.fileno()] = gateway
+
+    def _leave(self) -> None:
+        """Tell every gateway, and answer what each has sent until it says BYE too: a batch may be on its way."""
+        for gateway in self._links:
+            if gateway.socket is not None:
+                gateway.send(link.frame(link.BYE))
+                gateway.socket.settimeout(LEAVE_SECONDS)
+                with contextlib.suppress(Ended, TimeoutError):
+                    while self._answer(gateway):
+                        pass
 
     def _answer(self, gateway: GatewayLink) -> bool:
         """Take one frame and answer it; False when the gateway has gone."""

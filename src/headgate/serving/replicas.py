@@ -118,6 +118,8 @@ class ReplicaLink:
         self.responses = link.Arena.create()
         self.batch: list[InferRequest] = []
         self.busy_since: float | None = None
+        self.leaving = False
+        """It has said BYE: it gets no further batch."""
         self.gone = False
         """The connection is closed."""
         self._number = 0
@@ -165,6 +167,11 @@ class ReplicaLink:
             self.load_seconds = msgspec.json.decode(payload)["load_seconds"]
             self.state = LinkState.READY
             self._gateway.replica_changed(self)
+        elif kind == link.BYE:
+            self.leaving = True
+            if self.revision is not None:
+                self.revision.leave(self)
+            self._peer.send(link.frame(link.BYE))
         elif kind == link.FAILED:
             self.state = LinkState.FAILED
             self.reason = msgspec.json.decode(payload)["message"]
@@ -185,6 +192,7 @@ class ReplicaLink:
         batch, self.batch, self.busy_since = self.batch, [], None
         if revision is not None:
             revision.lost(self, batch, self._gateway.now())
+            self._gateway.wake(revision)  # another replica may be idle, and nothing else may be coming
         else:
             for request in batch:
                 if not request.done:
@@ -200,10 +208,6 @@ class ReplicaLink:
             self._gateway.log("replica_hangs", f"{self.id} has been computing for {now - self.busy_since:.1f} s; its link is cut")
             with contextlib.suppress(OSError):
                 self._peer.transport.abort()
-
-    def dismiss(self) -> None:
-        """Tell the replica to end after its batch."""
-        self._peer.send(link.frame(link.BYE))
 
     def report(self, now: float) -> ReplicaReport:
         """What control is told."""
@@ -233,11 +237,17 @@ class ReplicaLink:
             outputs.append(OutputTensor(self._outputs[index][0], dtype, shape, own))
         batch, self.batch, self.busy_since = self.batch, [], None
         revision.completed(self, batch, outputs, message.nanoseconds / 1e9, self._gateway.now())
-        self._gateway.wake(revision)
+        self._resume(revision)
 
     def _failed(self, error: HeadgateError) -> None:
         batch, self.batch, self.busy_since = self.batch, [], None
         revision = self.revision
         if revision is not None:
             revision.failed(self, batch, error)
-            self._gateway.wake(revision)
+            self._resume(revision)
+
+    def _resume(self, revision: Revision) -> None:
+        """It is idle again, if it is not about to end."""
+        if self.leaving:
+            revision.leave(self)
+        self._gateway.wake(revision)

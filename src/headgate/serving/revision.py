@@ -129,6 +129,11 @@ class Revision:
         self.links.append(link)
         self._idle.append(link)
 
+    def leave(self, link: ReplicaLink) -> None:
+        """A replica is about to end: no further batch for it."""
+        if link in self._idle:
+            self._idle.remove(link)
+
     def completed(
         self, link: ReplicaLink, batch: list[InferRequest], outputs: list[OutputTensor], seconds: float, now: float
     ) -> None:

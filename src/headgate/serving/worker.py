@@ -11,11 +11,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from headgate import plugins
 from headgate.errors import InvalidRequest, ModelFailed
-from headgate.runtimes.base import Arrays, InvalidInput, Runtime
+from headgate.runtimes.base import Arrays, InvalidInput, Runtime, named
+from headgate.serving.example import read_example
 from headgate.serving.link import Message, Packed
-from headgate.tensors import BY_CODE, DTYPES, DType, elements, from_numpy, to_numpy
+from headgate.tensors import BY_CODE, DTYPES, DType, dtype_of, elements, from_numpy, to_numpy
 
 
 class Worker:
@@ -35,10 +38,17 @@ class Worker:
         self._runtime: Runtime = plugins.load("headgate.runtimes", manifest["runtime"])()
 
     def load(self) -> None:
-        """Load the model and run it once on made-up input, so that the first request finds it warm. Whatever it raises is why not."""
+        """Load the model and run it once, so that the first request finds it warm. Whatever it raises is why it cannot be served.
+
+        The package's input example must run and give what the signature promises; made-up input may be refused.
+        """
         path, _, attribute = self._entry.partition(":")
         self._runtime.load(self._package / "files" / path, attribute=attribute, device=self._device, threads=self._threads)
-        self._warm_up()
+        example = self._package / "example.json"
+        if example.exists():
+            self._dry_run(read_example(example))
+        else:
+            self._warm_up()
 
     def run(self, message: Message) -> tuple[list[Packed], int]:
         """Run one batch.
@@ -77,20 +87,61 @@ class Worker:
         data = from_numpy(dtype, array)
         return Packed(index, dtype.code, array.shape, (data,), len(data))
 
-    def _warm_up(self) -> None:
-        """One batch of ones. A model may refuse such input (it has its reasons), so only a crash or a hang counts here."""
-        import numpy as np
+    def _dry_run(self, example: Arrays) -> None:
+        """Run the package's example. Raises `ModelFailed` if that fails, or if the answer is not what the signature promises."""
+        inputs = {
+            spec["name"]: _as_input(spec, array) for spec in self._inputs if (array := named(example, spec["name"])) is not None
+        }
+        rows = len(next(iter(inputs.values()))) if self._batched and inputs else None
+        try:
+            outputs = self._runtime.predict(inputs, {})
+        except Exception as error:
+            raise ModelFailed(f"the model fails on the package's own example: {type(error).__name__}: {error}") from error
+        for index, (name, dtype, shape) in enumerate(self._outputs):
+            try:
+                self._pack(index, name, dtype, shape, outputs, rows)
+                _check_output(name, dtype, shape, outputs[name])
+            except (ModelFailed, TypeError, ValueError) as error:
+                raise ModelFailed(f"on the package's own example: {error}") from error
 
+    def _warm_up(self) -> None:
+        """One batch of what the model says it takes, else of ones. It may refuse what is made up: only a crash or a hang counts here."""
+        try:
+            self._runtime.predict(self._runtime.sample() or self._ones(), {})
+        except Exception as error:
+            print(f"warm-up on made-up input failed, which may be right: {type(error).__name__}: {error}", flush=True)
+
+    def _ones(self) -> Arrays:
         inputs: Arrays = {}
         for spec in self._inputs:
             if spec.get("optional"):
                 continue
             dtype, shape = DTYPES[spec["dtype"]], [1 if size < 0 else size for size in spec["shape"]]
             if dtype.size:
-                inputs[spec["name"]] = np.ones(shape, dtype="float32" if dtype.name == "BF16" else dtype.numpy)
+                inputs[spec["name"]] = np.ones(shape, dtype=_numpy_of(dtype))
             else:
                 inputs[spec["name"]] = np.array([b"a"] * elements(shape), dtype=object).reshape(shape)
-        try:
-            self._runtime.predict(inputs, {})
-        except Exception as error:
-            print(f"warm-up on made-up input failed, which may be right: {type(error).__name__}: {error}", flush=True)
+        return inputs
+
+
+def _as_input(spec: Mapping[str, Any], array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Give one input of an example the rank and dtype of the signature; packaging has checked that it fits."""
+    rank = len(spec["shape"])
+    if array.ndim == rank + 1:  # one row, and the model has no batch axis
+        array = array[0]
+    elif array.ndim == rank - 1:  # one row without its batch axis
+        array = array[None]
+    return array.astype(_numpy_of(DTYPES[spec["dtype"]]))
+
+
+def _check_output(name: str, dtype: DType, shape: tuple[int, ...], array: np.ndarray[Any, Any]) -> None:
+    """Check what is not looked at for every batch. Raises `ModelFailed`."""
+    if any(said not in (-1, size) for said, size in zip(shape, array.shape, strict=True)):
+        raise ModelFailed(f"output {name!r} has shape {list(array.shape)}, its signature promises {list(shape)}")
+    given = dtype_of(array)
+    if given != ("FP32" if dtype.name == "BF16" else dtype.name):
+        raise ModelFailed(f"output {name!r} is {given}, its signature promises {dtype.name}")
+
+
+def _numpy_of(dtype: DType) -> str:
+    return "float32" if dtype.name == "BF16" else dtype.numpy

@@ -46,6 +46,7 @@ class ControlMachine(RuleBasedStateMachine):
     @initialize()
     def start(self) -> None:
         self.folder = self.template.parent / "machine"
+        shutil.rmtree(self.folder, ignore_errors=True)
         self.world = ControlWorld(self.folder, self.template)
         self.world.registry.aliases = {"champion": 1}
         self.asked: dict[str, dict] = {}
@@ -56,9 +57,10 @@ class ControlMachine(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         if hasattr(self, "world"):
-            self.converge()
-            self.world.close()
-            shutil.rmtree(self.folder)
+            try:
+                self.converge()
+            finally:
+                self.world.close()
 
     def tick(self) -> None:
         """Tick, and look at what a single tick must not do."""
