@@ -306,11 +306,19 @@ class Load:
         assert self.process.stdin is not None
         self.process.stdin.close()
         self.process.wait(SECONDS)
-        self._reader.join(SECONDS)
-        assert self.process.stdout is not None
-        self.process.stdout.close()
+        self.close()
         assert self._records, self._errors.read_text()
         return self.records
+
+    def close(self) -> None:
+        """End the client, if it has not ended, and close its pipes."""
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+        self._reader.join(SECONDS)
+        for pipe in (self.process.stdin, self.process.stdout):
+            assert pipe is not None
+            pipe.close()
 
 
 def failures(records: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
@@ -326,6 +334,4 @@ def under_load(url: str, deployment: str, folder: Path, *, connections: int = 4,
         load.until(20)
         yield load
     finally:
-        if load.process.poll() is None:
-            load.process.kill()
-            load.process.wait()
+        load.close()

@@ -12,41 +12,15 @@ from typing import Annotated, Any, get_args
 import msgspec
 
 from headgate.errors import SpecError, did_you_mean
+from headgate.units import parse_duration, parse_size
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 """Names of models, deployments and aliases. No slash, no percent, no leading dot: they appear in paths and file names."""
-
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)")
-_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(B|KB|MB|GB|KiB|MiB|GiB)")
-_BYTES = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
-
 
 Duration = Annotated[float, msgspec.Meta(extra={"unit": "duration"})]
 """Seconds, written as a duration."""
 Size = Annotated[int, msgspec.Meta(extra={"unit": "size"})]
 """Bytes, written as a size."""
-
-
-def parse_duration(value: object) -> float:
-    """Return seconds from ``'250ms'``, ``'10s'``, ``'5m'``, ``'1h'``, ``'1d'`` or a number. Raises `ValueError`."""
-    if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < float("inf"):
-        return float(value)
-    match = _DURATION.fullmatch(value.strip()) if isinstance(value, str) else None
-    if match is None:
-        raise ValueError(f"expected a duration such as '250ms', '10s' or '5m', got {value!r}")
-    return float(match[1]) * _SECONDS[match[2]]
-
-
-def parse_size(value: object) -> int:
-    """Return bytes from ``'512MiB'``, ``'2GB'`` or a number. Raises `ValueError`."""
-    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
-        return value
-    match = _SIZE.fullmatch(value.strip()) if isinstance(value, str) else None
-    if match is None:
-        raise ValueError(f"expected a size such as '512MiB' or '2GiB', got {value!r}")
-    return int(float(match[1]) * _BYTES[match[2]])
-
 
 _PARSERS = {"duration": parse_duration, "size": parse_size}
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 from collections.abc import Callable
 
@@ -125,6 +127,18 @@ def test_poison_is_quarantined_and_its_neighbours_are_served(world: World, death
     assert again.status == 503 and "refused" in again.error
     assert world.home.computed(name).count(f"{death} 101") == 2
     assert serving.ask(name, echo(5)).status == 200
+
+
+def test_a_replica_that_is_told_to_end_loses_nothing(world: World) -> None:
+    """SIGTERM to the replicas of a busy model, one after the other, costs no request, though none may be run twice."""
+    serving = world.deploy("leaving", "Impure", "--replicas", "3")
+    with under_load(serving.url, "leaving", world.home.folder, connections=8, pause=0) as load:
+        for number in (1, 2, 3, 1, 2, 3):
+            pid = serving.pid(f"leaving-1.{number}")
+            os.kill(pid, signal.SIGTERM)
+            eventually(lambda pid=pid: not is_alive(pid), "it has ended")
+            load.until(20)
+        assert failures(load.end()) == []
 
 
 @pytest.mark.parametrize("how", ["spin", "hang"])

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 from source import Import, Module, foreign, modules
 
-PORCH = ("errors", "spec", "tensors", "json_tensors", "routes", "journal", "clock", "plugins", "telemetry", "home")
+PORCH = ("errors", "spec", "tensors", "json_tensors", "routes", "journal", "clock", "plugins", "telemetry", "home", "units")
 REPLICA_FILES = ("replica", "worker", "link", "describe", "dryrun", "bootstrap", "example")
 REPLICA_SIDE = (*(f"serving.{name}" for name in REPLICA_FILES), "runtimes", "tensors", "errors", "plugins")
 GATEWAY_PARTS = ("protocols.base", "package.signature", *PORCH)
@@ -35,7 +35,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
 }
 """Room -> prefixes of what it may import. ``assembly`` is not here: it knows everybody."""
 
-STANDARD_LIBRARY_ONLY = ("errors", "clock", "home", "plugins", "supervisor")
+STANDARD_LIBRARY_ONLY = ("errors", "clock", "home", "units", "plugins", "supervisor")
 GATEWAY_LIBRARIES = frozenset({"msgspec", "numpy", "httptools", "uvloop", "hpack", "google"})
 PORCH_LIBRARIES = frozenset({"msgspec", "numpy"})
 FRAMEWORKS = frozenset(

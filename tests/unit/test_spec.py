@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, strategies as st
 
 from headgate.errors import SpecError
-from headgate.spec import DeploymentSpec, parse_duration, parse_reference, parse_size, parse_spec, spec_fields
+from headgate.spec import DeploymentSpec, parse_reference, parse_spec, spec_fields
+from headgate.units import parse_duration, parse_size
 
 
 def spec(**fields: Any) -> DeploymentSpec:

@@ -82,7 +82,9 @@ class Api:
         connection = self._connection(timeout)
         try:
             with _reachable(self.url):
-                _send(connection, method, path, body, {**headers, **({"authorization": f"Bearer {self._key}"} if self._key else {})})
+                _send(
+                    connection, method, path, body, {**headers, **({"authorization": f"Bearer {self._key}"} if self._key else {})}
+                )
                 response = connection.getresponse()
                 if response.status >= 400:
                     raise _refusal(response.status, response.read(), f"{self.url}{path}")
@@ -126,7 +128,9 @@ def _reachable(url: str) -> Iterator[None]:
         ) from None
     except (OSError, http.client.HTTPException) as error:
         said = str(error) or type(error).__name__
-        raise ServerUnreachable(f"{url} broke the connection off ({said}); see logs/control.log in its home, and try again") from None
+        raise ServerUnreachable(
+            f"{url} broke the connection off ({said}); see logs/control.log in its home, and try again"
+        ) from None
 
 
 def _refusal(status: int, body: bytes, url: str) -> HeadgateError:

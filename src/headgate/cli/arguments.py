@@ -28,7 +28,9 @@ class Parser(argparse.ArgumentParser):
             flag = word.partition("=")[0]
             known = [option for option in self._option_string_actions if option.startswith("--")]
             kind = "flag" if flag.startswith("-") else "argument"
-            raise InvalidRequest(f"{flag}: there is no such {kind}{did_you_mean(flag, known) or '.'} '{self.prog} --help' lists them")
+            raise InvalidRequest(
+                f"{flag}: there is no such {kind}{did_you_mean(flag, known) or '.'} '{self.prog} --help' lists them"
+            )
         return parsed
 
     def error(self, message: str) -> NoReturn:
@@ -68,8 +70,14 @@ def add_access(group: Group) -> None:
 def add_packaging(parser: argparse.ArgumentParser) -> None:
     """Add the flags that say how a model file becomes a package."""
     group = parser.add_argument_group("packaging")
-    group.add_argument("--example", metavar="FILE", help="input example (.json, .csv, .npy), for models that do not say what they take")
+    group.add_argument(
+        "--example", metavar="FILE", help="input example (.json, .csv, .npy), for models that do not say what they take"
+    )
     group.add_argument("--requirements", metavar="FILE", help="requirements of the model: it gets a locked environment of its own")
-    group.add_argument("--include", metavar="PATH", action="append", default=[], help="file or folder to put beside the model; repeatable")
+    group.add_argument(
+        "--include", metavar="PATH", action="append", default=[], help="file or folder to put beside the model; repeatable"
+    )
     group.add_argument("--trust-pickle", action="store_true", help="load pickled files (.joblib, .pkl): they can run any code")
-    group.add_argument("--relock", action="store_true", help="lock the requirements anew: a new version even where the source is the same")
+    group.add_argument(
+        "--relock", action="store_true", help="lock the requirements anew: a new version even where the source is the same"
+    )

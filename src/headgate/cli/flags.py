@@ -11,8 +11,9 @@ import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-_DURATION = re.compile(r"\d+(\.\d+)?\s*(ms|s|m|h|d)")
-_SIZE = re.compile(r"\d+(\.\d+)?\s*(B|KB|MB|GB|KiB|MiB|GiB)")
+from headgate.errors import did_you_mean
+from headgate.units import parse_duration, parse_size
+
 _DEVICE = re.compile(r"cpu|cuda:\d+")
 _NUMBER = re.compile(r"\d+(\.\d+)?")
 _DIALECTS = ("tfserving", "kserve", "truss")
@@ -29,17 +30,21 @@ def duration(text: str) -> str | float:
     """Check a duration; a bare number is seconds."""
     if _NUMBER.fullmatch(text):
         return float(text)
-    if not _DURATION.fullmatch(text):
-        raise argparse.ArgumentTypeError(f"expected a duration such as '250ms', '10s' or '5m', got {text!r}")
-    return text
+    return _checked(parse_duration, text)
 
 
 def size(text: str) -> str | int:
     """Check a size; a bare number is bytes."""
     if text.isdecimal():
         return int(text)
-    if not _SIZE.fullmatch(text):
-        raise argparse.ArgumentTypeError(f"expected a size such as '512MiB' or '2GiB', got {text!r}")
+    return _checked(parse_size, text)
+
+
+def _checked(parse: Callable[[str], float], text: str) -> str:
+    try:
+        parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
     return text
 
 
@@ -76,18 +81,57 @@ FLAGS = (
     Flag("--replicas", ("scale.min_replicas", "scale.max_replicas"), count, "N", "processes that run the model (default: 1)"),
     Flag("--threads", ("resources.threads",), count, "N", "compute threads of each (default: cores / replicas)"),
     Flag("--device", ("resources.device",), device, "NAME", "cpu or cuda:N (default: cpu)"),
-    Flag("--memory", ("resources.memory",), size, "SIZE", "resident memory above which a replica is replaced (default: not watched)"),
+    Flag(
+        "--memory", ("resources.memory",), size, "SIZE", "resident memory above which a replica is replaced (default: not watched)"
+    ),
     Flag("--max-rows", ("batching.max_rows",), count, "N", "rows of one batch; 1 switches batching off (default: 256)"),
     Flag("--max-delay", ("batching.max_delay",), duration, "TIME", "how long an idle replica waits for more rows (default: 0)"),
     Flag("--max-queue-rows", ("batching.max_queue_rows",), count, "N", "rows that may wait; more are answered 429 (default: 8192)"),
     Flag("--timeout", ("timeout",), duration, "TIME", "time a request has (default: 30s)"),
     Flag("--batch-timeout", ("batch_timeout",), duration, "TIME", "time a batch has before its replica is replaced (default: 10s)"),
     Flag("--load-timeout", ("load_timeout",), duration, "TIME", "time a replica has to load the model (default: 5m)"),
-    Flag("--idempotent", ("idempotent",), None, "", "whether a batch may be run again after a crash (default: as the package says)"),
+    Flag(
+        "--idempotent", ("idempotent",), None, "", "whether a batch may be run again after a crash (default: as the package says)"
+    ),
     Flag("--v1", ("v1",), dialect, "DIALECT", "who answers /v1/models: tfserving, kserve or truss (default: by origin)"),
     Flag("--also", ("also",), versions, "N,N", "further versions kept warm, reachable by a version in the path"),
 )
 """Every setting of a deployment. ``name`` and ``model`` are said by ``--name`` and by what is deployed."""
+
+
+LIMITS: dict[str, Callable[[Any], float]] = {
+    "head_bytes": parse_size,
+    "json_bytes": parse_size,
+    "binary_bytes": parse_size,
+    "head_seconds": parse_duration,
+    "body_seconds": parse_duration,
+    "idle_seconds": parse_duration,
+    "connections": int,
+    "chunks": int,
+}
+"""The fields of `headgate.serving.limit.Limits`, and how each is read."""
+
+
+def limit(text: str) -> tuple[str, float]:
+    """Parse ``json_bytes=8MiB``: one limit of the inference port."""
+    name, _, value = text.partition("=")
+    if name not in LIMITS:
+        hint = did_you_mean(name, LIMITS) or "."
+        raise argparse.ArgumentTypeError(f"there is no limit {name!r}{hint} There are: {', '.join(LIMITS)}")
+    try:
+        number = LIMITS[name](_number(value))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{name}: {error}") from None
+    if number <= 0:
+        raise argparse.ArgumentTypeError(f"{name}: expected more than 0, got {value!r}")
+    return name, number
+
+
+def _number(text: str) -> Any:
+    """A bare number is one, so that it needs no unit."""
+    if text.isdecimal():
+        return int(text)
+    return float(text) if _NUMBER.fullmatch(text) else text
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:

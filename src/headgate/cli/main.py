@@ -76,16 +76,18 @@ def _unknown(word: str) -> str:
 
 def _help() -> str:
     lines = [f"  {name:<10} {summary}" for name, summary in COMMANDS.items()]
-    return "\n".join([
-        "usage: headgate COMMAND [...]",
-        "",
-        "Take a trained model to a production endpoint, and keep it right there.",
-        "",
-        "commands:",
-        *lines,
-        "",
-        "'headgate COMMAND --help' explains one. Start with: headgate serve model.onnx",
-    ])
+    return "\n".join(
+        [
+            "usage: headgate COMMAND [...]",
+            "",
+            "Take a trained model to a production endpoint, and keep it right there.",
+            "",
+            "commands:",
+            *lines,
+            "",
+            "'headgate COMMAND --help' explains one. Start with: headgate serve model.onnx",
+        ]
+    )
 
 
 def _failed(message: str, code: int) -> int:

@@ -39,7 +39,9 @@ def publish(catalog: Catalog, target: str, args: argparse.Namespace) -> Publishe
     """
     name = args.name or detect(target, trust_pickle=args.trust_pickle).name
     with catalog.staging() as folder:
-        built = build(target, folder, home_of(args), _options(args, name), known=lambda source: catalog.known(name, source), say=note)
+        built = build(
+            target, folder, home_of(args), _options(args, name), known=lambda source: catalog.known(name, source), say=note
+        )
         example = folder / EXAMPLE
         given = json.loads(example.read_bytes()) if example.is_file() else None
         if built.manifest is not None:

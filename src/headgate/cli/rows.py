@@ -95,7 +95,12 @@ def _read_array(path: Path) -> Any:
         raise InvalidRequest(f"{path}: no plain NumPy array: {error}") from None
 
 
-_READERS: dict[str, Callable[[Path], Any]] = {".json": _read_json, ".csv": _read_csv, ".parquet": _read_parquet, ".npy": _read_array}
+_READERS: dict[str, Callable[[Path], Any]] = {
+    ".json": _read_json,
+    ".csv": _read_csv,
+    ".parquet": _read_parquet,
+    ".npy": _read_array,
+}
 
 
 def _cell(value: Any, field: Field | None, row: int, column: str) -> Any:

@@ -201,6 +201,7 @@ class Replica:
 
     def _leave(self) -> None:
         """Tell every gateway, and answer what each has sent until it says BYE too: a batch may be on its way."""
+        self._idle = False
         for gateway in self._links:
             if gateway.socket is not None:
                 gateway.send(link.frame(link.BYE))

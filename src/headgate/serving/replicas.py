@@ -180,7 +180,7 @@ class ReplicaLink:
     def attach(self, revision: Revision) -> None:
         """Serve ``revision`` from now on."""
         self._outputs = [(spec.name, spec.dtype) for spec in revision.plan.signature.outputs]
-        if self not in revision.links:
+        if self not in revision.links and not self.leaving:
             revision.linked(self)
 
     def lost(self) -> None:

@@ -36,6 +36,8 @@ class ServeOptions(NamedTuple):
     """Listen beyond this machine even without keys and TLS."""
     limits: Mapping[str, Any] = {}
     """Limits of the gateway, handed down."""
+    access_log: bool = False
+    """One line in the gateway's log for every request."""
     drain_delay: float = 5.0
     """Between readiness 503 and the end of listening, for load balancers to notice; 0 on a terminal."""
     drain_limit: float = 30.0
@@ -76,7 +78,7 @@ def check(options: ServeOptions) -> tuple[listeners.Address, listeners.Address]:
 
 def gateway(options: ServeOptions, home: str, listener: int) -> ProcessSpec:
     """Return the gateway, which serves on the descriptor ``listener``."""
-    config = _shared(options, home, listener) | {"id": GATEWAY, "limits": dict(options.limits)}
+    config = _shared(options, home, listener) | {"id": GATEWAY, "limits": dict(options.limits), "access_log": options.access_log}
     config |= {"drain_delay": options.drain_delay, "drain_limit": options.drain_limit}
     # Past its own limit it only has to answer 503 to what is left: two seconds more.
     return ProcessSpec(GATEWAY, options.gateway_argv, _env(config), options.drain_delay + options.drain_limit + 2.0, (listener,))

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import select
 import socket
-import time
+from contextlib import suppress
 
 import pytest
-from serving import Server, read_all, tensor
+from serving import Server, eventually, read_all, tensor
 
 SUM = json.dumps({"inputs": [tensor("a", "FP32", [1, 16], [1.0] * 16), tensor("b", "FP32", [1, 16], [2.0] * 16)]}).encode()
 HEAD = b"POST /v2/models/sum/infer HTTP/1.1\r\nHost: localhost\r\n"
@@ -21,6 +22,17 @@ def refusal(server: Server, *pieces: bytes) -> tuple[int, str]:
             sock.sendall(piece)
         head, _, body = read_all(sock).partition(b"\r\n\r\n")
     return int(head.split()[1]), json.loads(body)["error"]
+
+
+def is_cut(sock: socket.socket, data: bytes) -> bool:
+    """Send ``data``, or as much as is taken; whether the connection has been reset."""
+    try:
+        sock.sendall(data)
+    except TimeoutError:
+        return False
+    except ConnectionError:
+        return True
+    return False
 
 
 def test_what_fits_is_taken(narrow: Server) -> None:
@@ -63,10 +75,7 @@ def test_a_refused_client_that_never_ends_is_cut(narrow: Server) -> None:
     with narrow.connect() as sock:
         sock.sendall(HEAD + b"Content-Length: 3000000\r\n\r\n")
         assert read_all(sock).startswith(b"HTTP/1.1 413")
-        with pytest.raises(ConnectionError):
-            for _ in range(1000):
-                sock.sendall(b" ")
-                time.sleep(0.01)
+        eventually(lambda: is_cut(sock, b" "), "the connection is cut")
 
 
 def test_a_chunked_body_is_counted_as_it_comes(narrow: Server) -> None:
@@ -94,18 +103,14 @@ def test_a_head_too_long(narrow: Server, end: bytes) -> None:
 def test_a_slow_head(narrow: Server) -> None:
     """From its first byte on a head has its time; bytes that trickle in do not give it more."""
     with narrow.connect() as sock:
-        begun = time.monotonic()
-        for byte in HEAD:
-            try:
-                sock.sendall(bytes([byte]))
-            except ConnectionError:
+        sock.sendall(b"P")
+        for byte in HEAD[1:]:
+            if select.select([sock], [], [], 0.1)[0]:
                 break
-            time.sleep(0.1)
-            if time.monotonic() - begun > 4:
-                break
-        answer = read_all(sock)
-    assert answer.startswith(b"HTTP/1.1 408") or answer == b""
-    assert b"the head did not arrive within 0.5 s" in answer or answer == b""
+            sock.sendall(bytes([byte]))
+        head, _, body = read_all(sock).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 408")
+    assert b"the head did not arrive within 0.5 s" in body
 
 
 def test_a_head_that_stops(narrow: Server) -> None:
@@ -131,23 +136,15 @@ def test_an_idle_connection_is_closed(narrow: Server) -> None:
 
 
 def test_too_many_connections(narrow: Server) -> None:
-    """Beyond the limit new ones are closed at once, those there are go on, and afterwards there is room again."""
-    first = narrow.client()
-    first.request("GET", "/v2/health/live")
-    first.getresponse().read()
+    """Beyond the limit new ones are closed at once, without an answer; afterwards there is room again."""
     socks = [narrow.connect() for _ in range(70)]
-    closed = 0
-    for sock in reversed(socks):
-        sock.settimeout(0.2)
-        try:
-            closed += sock.recv(1) == b""
-        except TimeoutError:
-            break
-    assert closed >= 6
-    first.request("GET", "/v2/health/live")
-    assert first.getresponse().status == 200
-    for sock in (*socks, first):
+    for sock in socks:
+        with suppress(ConnectionError):
+            sock.sendall(b"GET /v2/health/live HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+    answered = sum(read_all(sock).startswith(b"HTTP/1.1 200") for sock in socks)
+    for sock in socks:
         sock.close()
+    assert 1 <= answered <= 64
     assert narrow.get("/v2/health/live").status == 200
 
 
@@ -159,7 +156,10 @@ def test_a_client_that_does_not_read_is_cut(narrow: Server) -> None:
     request += body + bytes(rows * 128)
     with narrow.connect() as sock:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        with pytest.raises((ConnectionError, TimeoutError)):
-            while True:
-                sock.sendall(request)
-                assert narrow.get("/v2/health/live").status == 200
+        sock.settimeout(0.2)
+
+        def cut() -> bool:
+            assert narrow.get("/v2/health/live").status == 200
+            return is_cut(sock, request)
+
+        eventually(cut, "the connection is cut")

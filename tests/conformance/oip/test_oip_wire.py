@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 import struct
 
@@ -26,7 +27,7 @@ def chunked(*chunks: bytes, end: bytes = b"0\r\n\r\n") -> bytes:
 
 def statuses(data: bytes) -> list[int]:
     """Return the statuses of the answers in ``data``, in order."""
-    return [int(line.split()[1]) for line in data.split(b"\r\n") if line.startswith(b"HTTP/1.1 ")]
+    return [int(status) for status in re.findall(rb"HTTP/1\.1 (\d{3}) ", data)]
 
 
 def test_the_plain_forms_are_understood(server: Server) -> None:
@@ -243,7 +244,7 @@ def test_bad_request_ids_are_refused(server: Server, text: str) -> None:
     """Too long, empty, or with characters that do not belong into a log line."""
     answer = server.infer("two", BODY, {"X-Request-Id": text})
     assert answer.status == 400
-    assert "x-request-id" in answer.error
+    assert "x-request-id" in answer.error or "header value" in answer.error
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,9 @@ from hypothesis import given, strategies as st
 from headgate.cli import flags
 from headgate.cli.arguments import Parser
 from headgate.errors import InvalidRequest
-from headgate.spec import DeploymentSpec, parse_duration, parse_size, parse_spec
+from headgate.serving.limit import Limits
+from headgate.spec import DeploymentSpec, parse_spec
+from headgate.units import parse_duration, parse_size
 
 POSITIONAL = {"name", "model"}
 """Leaves that are said otherwise: by --name, and by what is deployed."""
@@ -105,3 +107,20 @@ def test_wrong_values_are_refused_at_once(words: list[str], message: str) -> Non
     with pytest.raises(InvalidRequest) as raised:
         parse(*words)
     assert message in str(raised.value)
+
+
+def test_limits_are_those_of_the_gateway() -> None:
+    """Every limit of the inference port can be set, is read in its unit, and a wrong one is refused with the likely name."""
+    assert set(flags.LIMITS) == {field.name for field in msgspec.structs.fields(Limits)}
+    assert flags.limit("json_bytes=8MiB") == ("json_bytes", 8 << 20)
+    assert flags.limit("head_seconds=2.5") == ("head_seconds", 2.5)
+    assert flags.limit("connections=7") == ("connections", 7)
+    for text, said in (
+        ("json_byte=1", "did you mean 'json_bytes'"),
+        ("json_bytes=much", "expected a size"),
+        ("chunks=-1", "chunks"),
+        ("connections=0", "more than 0"),
+        ("head_bytes", "expected a size"),
+    ):
+        with pytest.raises(argparse.ArgumentTypeError, match=said):
+            flags.limit(text)

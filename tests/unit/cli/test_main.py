@@ -77,7 +77,9 @@ def test_without_a_command_help_is_shown(capsys: pytest.CaptureFixture[str]) -> 
     assert "commands:" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("error", [errors.NotFound, errors.UnsupportedModel, errors.Conflict, errors.NotReady, errors.Unauthenticated])
+@pytest.mark.parametrize(
+    "error", [errors.NotFound, errors.UnsupportedModel, errors.Conflict, errors.NotReady, errors.Unauthenticated]
+)
 def test_errors_are_one_line_and_an_exit_code(
     error: type[errors.HeadgateError], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -110,7 +112,9 @@ def test_an_unexpected_error_says_how_to_see_more(monkeypatch: pytest.MonkeyPatc
     assert "Traceback" in capsys.readouterr().err
 
 
-def test_no_server_is_said_with_the_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_server_is_said_with_the_home(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """A command that needs a server names the home it looked in, and ends with 8."""
     monkeypatch.delenv("HEADGATE_SERVER", raising=False)
     assert main(["status", "--home", str(tmp_path)]) == errors.ServerUnreachable.exit

@@ -14,7 +14,12 @@ TABLE = Metadata(
     "m",
     ("1",),
     "",
-    (Field("age", "INT64", (-1, 1)), Field("score", "FP32", (-1, 1)), Field("city", "BYTES", (-1, 1)), Field("vip", "BOOL", (-1, 1))),
+    (
+        Field("age", "INT64", (-1, 1)),
+        Field("score", "FP32", (-1, 1)),
+        Field("city", "BYTES", (-1, 1)),
+        Field("vip", "BOOL", (-1, 1)),
+    ),
     (),
 )
 MATRIX = Metadata("m", ("1",), "", (Field("x", "FP32", (-1, 3)),), ())

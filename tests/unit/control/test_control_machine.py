@@ -75,6 +75,7 @@ class ControlMachine(RuleBasedStateMachine):
 
     def ready(self) -> dict[str, set[str]]:
         """Return the ready replicas of every revision that has traffic by the table in force, where it has any and none of them hangs."""
+        self.world.gateway.catch_up()
         table, found = self.world.gateway.table, {}
         splits = {weight.revision for route in (table.deployments if table else ()) for weight in route.split}
         for link in self.world.executor.links():
@@ -237,5 +238,9 @@ class ControlMachine(RuleBasedStateMachine):
 
 TestControl = ControlMachine.TestCase
 TestControl.settings = hypothesis.settings(
-    max_examples=max(20, hypothesis.settings.default.max_examples // 10), stateful_step_count=30, deadline=None
+    max_examples=max(20, hypothesis.settings.default.max_examples // 10),
+    stateful_step_count=30,
+    deadline=None,
+    # Thirty steps can be read; shrinking them would run thousands of worlds.
+    phases=[hypothesis.Phase.reuse, hypothesis.Phase.generate],
 )

@@ -40,7 +40,9 @@ def _create(args: argparse.Namespace, catalog: Catalog) -> None:
     created = catalog.create_key(args.name or "-".join(scopes), scopes)
     note(f"key {created['id']} with {', '.join(scopes)}; it is shown only now: use it as --key or HEADGATE_API_KEY")
     if not admins and "admin" not in scopes:
-        note("from now on every request needs a key, and none is for 'admin': make one, or this home can only be managed without a server")
+        note(
+            "from now on every request needs a key, and none is for 'admin': make one, or this home can only be managed without a server"
+        )
     emit(args.output, created, lambda: str(created["key"]))
 
 

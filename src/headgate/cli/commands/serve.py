@@ -20,14 +20,24 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     add_home(parser)
     parser.add_argument("--host", default="127.0.0.1", help="address of the inference port (default: 127.0.0.1)")
     parser.add_argument("--port", type=int, default=8080, metavar="N", help="inference port; 0 for any free one (default: 8080)")
-    parser.add_argument("--control-host", default="127.0.0.1", metavar="HOST", help="address of the control API (default: 127.0.0.1)")
+    parser.add_argument(
+        "--control-host", default="127.0.0.1", metavar="HOST", help="address of the control API (default: 127.0.0.1)"
+    )
     parser.add_argument("--control-port", type=int, default=8081, metavar="N", help="port of the control API (default: 8081)")
     parser.add_argument("--name", help="name of the model and its deployment (default: the file's)")
     parser.add_argument(
-        "--drain-delay", type=float, metavar="S", help="seconds between 'not ready' and the end of listening (default: 5; 0 on a terminal)"
+        "--drain-delay",
+        type=float,
+        metavar="S",
+        help="seconds between 'not ready' and the end of listening (default: 5; 0 on a terminal)",
     )
     _add_security(parser)
     parser.add_argument("--default-deployment", metavar="NAME", help="who answers paths that name no model, such as /invocations")
+    parser.add_argument(
+        "--limit", type=flags.limit, action="append", default=[], metavar="NAME=N",
+        help=f"a limit of the inference port, such as json_bytes=8MiB; repeatable ({', '.join(flags.LIMITS)})",
+    )  # fmt: skip
+    parser.add_argument("--access-log", action="store_true", help="write a line for every request into the gateway's log")
     flags.add_flags(parser)
     add_packaging(parser)
 
@@ -43,7 +53,9 @@ def _add_security(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Become the supervisor; what was named is deployed by a child."""
     if args.name and len(args.targets) != 1:
-        raise InvalidRequest(f"--name: names one model, but there are {len(args.targets)} targets; leave it out, or serve that one alone")
+        raise InvalidRequest(
+            f"--name: names one model, but there are {len(args.targets)} targets; leave it out, or serve that one alone"
+        )
     for target in args.targets:
         check(target)
     # Only this process outlives its command line, so only it is kept free of everything the others need.
@@ -62,6 +74,8 @@ def run(args: argparse.Namespace) -> int:
             default_deployment=args.default_deployment,
             require_key=not args.insecure and not (_is_loopback(args.host) and _is_loopback(args.control_host)),
             insecure=args.insecure,
+            limits=dict(args.limit),
+            access_log=args.access_log,
             drain_delay=_drain_delay(args),
             deploy_argv=_deploy_argv(args),
             end_on_deploy_failure=True,

@@ -51,7 +51,9 @@ def _stop_server(args: argparse.Namespace, api: Api) -> None:
     end = time.monotonic() + _LIMIT
     while not args.no_wait and (live_server(home_of(args)) is not None if local else _answers(api)):
         if time.monotonic() > end:
-            raise DeadlineExceeded(f"the server has not ended after {_LIMIT:g} s; its log says why, a second Ctrl-C ends it at once")
+            raise DeadlineExceeded(
+                f"the server has not ended after {_LIMIT:g} s; its log says why, a second Ctrl-C ends it at once"
+            )
         time.sleep(_POLL)
 
 

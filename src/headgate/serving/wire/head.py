@@ -80,7 +80,6 @@ def parse_head(raw: bytes, *, json_bytes: int, binary_bytes: int) -> Head:
         if not collector.complete:
             raise InvalidRequest("the head of the request is malformed: it does not end where its empty line is")
         head.method = parser.get_method().decode("ascii")
-        head.keep_alive = parser.should_keep_alive()
         _fill(head, collector, parser.get_http_version())
         _measure(head, json_bytes, binary_bytes)
     except httptools.HttpParserError as error:
@@ -114,6 +113,9 @@ def _fill(head: Head, collector: _Collector, version: str) -> None:
         raise InvalidRequest("the request target must be a path such as /v2/models/NAME/infer")
     if version == "1.1" and "host" not in head.headers:
         raise InvalidRequest("the Host header is missing")
+    # Not parser.should_keep_alive(): where no body follows, the request is over by now, and llhttp has forgotten it.
+    options = [option.strip() for option in head.headers.get("connection", "").lower().split(",")]
+    head.keep_alive = "close" not in options and (version == "1.1" or "keep-alive" in options)
     if version != "1.1":
         if version != "1.0" or "transfer-encoding" in head.headers:
             raise InvalidRequest(f"HTTP/{version}: expected HTTP/1.1, or HTTP/1.0 without Transfer-Encoding")
