@@ -67,6 +67,9 @@ class Supervisor:
         self._stamp: tuple[int, int, int] | None = None
         self._selector = selectors.DefaultSelector()
         self._phase = Phase.SERVING
+        self._listener: socket.socket | None = None
+        self._refuse_at: float | None = None
+        """When nobody may connect any more; None while that is not planned, or is done."""
         self._signalled = 0.0
         self._exit = 0
         self._tick_at = 0.0
@@ -96,6 +99,7 @@ class Supervisor:
         url = listeners.url(listener, wanted.secure)
         control_url = listeners.url(control_listener, wanted.secure)
         files.replace(self._home.server, {**files.identity(), "inference_url": url, "control_url": control_url})
+        self._listener = listener
         self._add(options.gateway(wanted, home, listener.fileno()))
         self._add(options.control(wanted, home, control_listener.fileno(), url))
         if wanted.deploy_argv is not None:
@@ -173,6 +177,7 @@ class Supervisor:
     def _loop(self) -> None:
         while not self._over(now := time.monotonic()):
             deadlines = [child.deadline for child in self._children.values() if child.deadline is not None]
+            deadlines += [] if self._refuse_at is None else [self._refuse_at]
             for key, _ in self._selector.select(max(0.0, min([self._tick_at, *deadlines]) - now)):
                 key.data()
             self._turn(time.monotonic())
@@ -269,12 +274,22 @@ class Supervisor:
         """Have the gateway finish what it has; until then the others are there for it, and nothing is started again."""
         say(f"draining: requests under way have {self._options.drain_limit:g} s to finish; another signal ends everything at once")
         self._phase = Phase.DRAINING
+        self._refuse_at = now + self._options.drain_delay
         for child in list(self._children.values()):
             if not child.running or child.spec.id in (GATEWAY, DEPLOYER):
                 self._dismiss(child, now)
             child.wanted = False
 
+    def _refuse(self) -> None:
+        """End listening for good: as long as we hold the socket, the kernel would let clients in, and they would wait for nobody."""
+        self._refuse_at = None
+        if self._listener is not None:
+            with suppress(OSError):
+                self._listener.shutdown(socket.SHUT_RDWR)
+
     def _advance(self, now: float) -> None:
+        if self._refuse_at is not None and now >= self._refuse_at:
+            self._refuse()
         gateway = self._children.get(GATEWAY)
         if self._phase is Phase.DRAINING and (gateway is None or _given_up(gateway, now)):
             self._phase = Phase.STOPPING

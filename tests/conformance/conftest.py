@@ -39,7 +39,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 def narrow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A gateway with low limits, on IPv6, of whose two models one has no replica."""
     limits = {
-        "head_bytes": 8192, "json_bytes": 65536, "binary_bytes": 262144, "head_seconds": 0.5, "body_seconds": 0.5, "idle_seconds": 1.0,
+        "head_bytes": 8192, "json_bytes": 65536, "binary_bytes": 262144, "head_seconds": 0.5, "body_seconds": 0.5, "idle_seconds": 3.0,
         "connections": 64, "chunks": 32,
     }  # fmt: skip
     running = Server(

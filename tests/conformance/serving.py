@@ -244,12 +244,16 @@ class Server:
         path = f"/v2/models/{model}{f'/versions/{version}' if version else ''}/infer"
         return self.request("POST", path, raw + blobs, headers)
 
-    def raw(self, data: bytes) -> bytes:
-        """Send ``data`` on a connection of its own, shut the sending half, and return everything that comes back."""
+    def raw(self, data: bytes, *, shut: bool = False) -> bytes:
+        """Send ``data`` on a connection of its own and return all that comes back until the server closes.
+
+        ``shut``: say that nothing follows, for data after which the server would wait for more.
+        """
         with self.connect() as sock:
             with suppress(ConnectionError):
                 sock.sendall(data)
-                sock.shutdown(socket.SHUT_WR)
+                if shut:
+                    sock.shutdown(socket.SHUT_WR)
             return read_all(sock)
 
     def package_file(self, revision: str, name: str) -> Path:

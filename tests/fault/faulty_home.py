@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from serving_home import Answer, Serving, ServingHome, eventually
+
+T = TypeVar("T")
 
 BEHAVIOURS = Path(__file__).with_name("behaviours.py")
 
@@ -49,6 +51,10 @@ class FaultyHome(ServingHome):
         """End every server, and wait for clients."""
         super().close()
         self._threads.shutdown()
+
+    def start(self, work: Callable[..., T], *arguments: Any) -> Future[T]:
+        """Do something meanwhile."""
+        return self._threads.submit(work, *arguments)
 
     # ---- requests that wait
 

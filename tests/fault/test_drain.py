@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import signal
 import time
+from collections.abc import Callable
 
 import pytest
 from faulty_home import FaultyHome, echo
 from serving_home import Serving, eventually, failures, is_alive, under_load
 
 
-def _end(home: FaultyHome, serving: Serving, how: str) -> None:
+def _end(home: FaultyHome, serving: Serving, how: str) -> Callable[[], object]:
+    """Begin the end of a server and return what to call once it should be over."""
     if how == "stop":
-        home.done("stop", "--server")
-    else:
-        serving.process.send_signal(getattr(signal, how))
+        return home.start(home.done, "stop", "--server").result
+    serving.process.send_signal(getattr(signal, how))
+    return lambda: None
 
 
 @pytest.mark.parametrize("how", ["SIGTERM", "SIGINT", "stop"])
@@ -26,7 +28,7 @@ def test_a_drain_loses_nothing(home: FaultyHome, how: str) -> None:
     inflight = home.begin(serving, "long", {"do": "wait", "x": 1})
     waiting = home.queue(serving, "long", [echo(2), echo(3)])
     with under_load(serving.url, "model", home.folder, connections=8) as load:
-        _end(home, serving, how)
+        over = _end(home, serving, how)
         eventually(lambda: serving.get("/v2/health/ready").status == 503, "readiness turns")
         assert serving.ask("model", echo(1)).status == 200
         assert serving.get("/v2/health/live").status == 200
@@ -36,6 +38,7 @@ def test_a_drain_loses_nothing(home: FaultyHome, how: str) -> None:
     assert inflight.result(60).status == 200
     assert [answer.result(60).status for answer in waiting] == [200, 200]
     assert serving.process.wait(60) == 0
+    over()
     assert failures(records) == []
     assert [name for name, pid in pids.items() if is_alive(pid)] == []
     assert not serving.home.server.exists()

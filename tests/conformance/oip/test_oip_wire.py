@@ -13,6 +13,7 @@ from serving import Server, eventually, read_all, read_answer, tensor
 BODY = json.dumps({"inputs": [tensor("x", "FP32", [1, 1], [0])]}).encode()
 INFER = b"POST /v2/models/two/infer HTTP/1.1\r\nHost: localhost\r\n"
 LIVE = b"GET /v2/health/live HTTP/1.1\r\nHost: localhost\r\n\r\n"
+CLOSE = b"Connection: close"
 
 
 def post(body: bytes = BODY, *headers: bytes) -> bytes:
@@ -207,12 +208,11 @@ def test_keep_alive_by_version(server: Server) -> None:
         assert b"connection: close" in read_all(sock)
 
 
-def test_a_half_closed_client_gets_its_answer(server: Server) -> None:
-    """Who shuts the sending half after a whole request is answered; after part of one, the connection ends."""
-    assert statuses(server.raw(post())) == [200]
-    assert server.raw(post()[:-1]) == b""
-    assert server.raw(INFER) == b""
-    assert server.raw(b"") == b""
+def test_a_client_that_shuts_its_half_has_gone(server: Server) -> None:
+    """Part of a request and no more: the connection ends. What has been answered by then arrives."""
+    for data in (post()[:-1], INFER, chunked(BODY, end=b"5\r\n"), b""):
+        assert server.raw(data, shut=True) == b""
+    assert statuses(server.raw(LIVE + INFER, shut=True)) == [200]
 
 
 def test_a_reset_connection_leaves_nothing_behind(server: Server) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 import rapidocr_onnxruntime
 from PIL import Image, ImageDraw, ImageFont
 
-PAGES = {"page": ["Headgate 2024", "opens at noon", "Invoice 4711"], "note": ["Total: 1,250.00 EUR"]}
+PAGES = {"page": ["Headgate 2024", "opens at noon", "the river rises"], "note": ["Total: 1,250.00 EUR"]}
 STEPS = {"det": ("text_det", "infer"), "cls": ("text_cls", "infer"), "rec": ("text_rec", "session")}
 """Where RapidOCR keeps the three models."""
 

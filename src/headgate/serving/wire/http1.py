@@ -76,9 +76,9 @@ class HttpConnection(asyncio.Protocol):
             self.request = None
 
     def eof_received(self) -> bool:
-        """A client may shut its sending half and wait for the answer."""
+        """The client sends no more. Most have gone then, so a request in the queue or a replica is given up; an answer under way is not."""
         self._closing = True
-        return self._busy and not self._lingers
+        return self._busy and self.request is None and not self._lingers
 
     def pause_writing(self) -> None:
         """The client does not take its answer: take no further request from it."""
