@@ -30,6 +30,8 @@ TICK = 1.0
 """Seconds between looks at memory, logs and desired.json; everything else wakes us."""
 ECHO = 0.25
 """Seconds after a signal in which another is taken for the same one, passed on by a wrapper that got it too."""
+LAST_IN = 0.1
+"""Seconds for the gateway to accept who has connected before the port is shut; it listens longer, see `Gateway.drain`."""
 UNKILLABLE = 5.0
 """Seconds after SIGKILL from which we do not wait for a process any more: it hangs in the kernel."""
 
@@ -68,8 +70,8 @@ class Supervisor:
         self._selector = selectors.DefaultSelector()
         self._phase = Phase.SERVING
         self._listener: socket.socket | None = None
-        self._refuse_at: float | None = None
-        """When nobody may connect any more; None while that is not planned, or is done."""
+        self._deafen_at = self._refuse_at = float("inf")
+        """When nobody may connect any more, in two steps."""
         self._signalled = 0.0
         self._exit = 0
         self._tick_at = 0.0
@@ -177,8 +179,7 @@ class Supervisor:
     def _loop(self) -> None:
         while not self._over(now := time.monotonic()):
             deadlines = [child.deadline for child in self._children.values() if child.deadline is not None]
-            deadlines += [] if self._refuse_at is None else [self._refuse_at]
-            for key, _ in self._selector.select(max(0.0, min([self._tick_at, *deadlines]) - now)):
+            for key, _ in self._selector.select(max(0.0, min([self._tick_at, self._deafen_at, self._refuse_at, *deadlines]) - now)):
                 key.data()
             self._turn(time.monotonic())
 
@@ -274,22 +275,25 @@ class Supervisor:
         """Have the gateway finish what it has; until then the others are there for it, and nothing is started again."""
         say(f"draining: requests under way have {self._options.drain_limit:g} s to finish; another signal ends everything at once")
         self._phase = Phase.DRAINING
-        self._refuse_at = now + self._options.drain_delay
+        self._deafen_at = now + self._options.drain_delay
         for child in list(self._children.values()):
             if not child.running or child.spec.id in (GATEWAY, DEPLOYER):
                 self._dismiss(child, now)
             child.wanted = False
 
-    def _refuse(self) -> None:
+    def _close_the_door(self, now: float) -> None:
         """End listening for good: as long as we hold the socket, the kernel would let clients in, and they would wait for nobody."""
-        self._refuse_at = None
-        if self._listener is not None:
+        assert self._listener is not None
+        if now >= self._deafen_at:
+            listeners.deafen(self._listener)
+            self._deafen_at, self._refuse_at = float("inf"), now + LAST_IN
+        elif now >= self._refuse_at:
+            self._refuse_at = float("inf")
             with suppress(OSError):
                 self._listener.shutdown(socket.SHUT_RDWR)
 
     def _advance(self, now: float) -> None:
-        if self._refuse_at is not None and now >= self._refuse_at:
-            self._refuse()
+        self._close_the_door(now)
         gateway = self._children.get(GATEWAY)
         if self._phase is Phase.DRAINING and (gateway is None or _given_up(gateway, now)):
             self._phase = Phase.STOPPING

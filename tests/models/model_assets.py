@@ -46,8 +46,21 @@ def ocr_folder() -> Path:
     folder = CACHE / OCR.replace("==", "-")
     if not folder.is_dir():
         making = folder.with_name(f".{folder.name}-{os.getpid()}")
-        command = [uv.find_uv_bin(), "pip", "install", "--quiet", "--no-deps", "--target", making, "--python", python_of("models"), OCR]
-        done = subprocess.run(command, env={**os.environ, **uv_variables(os.environ)}, capture_output=True, text=True, timeout=SECONDS)
+        command = [
+            uv.find_uv_bin(),
+            "pip",
+            "install",
+            "--quiet",
+            "--no-deps",
+            "--target",
+            making,
+            "--python",
+            python_of("models"),
+            OCR,
+        ]
+        done = subprocess.run(
+            command, env={**os.environ, **uv_variables(os.environ)}, capture_output=True, text=True, timeout=SECONDS
+        )
         assert done.returncode == 0, done.stderr[-2000:]
         _appear(making, folder)
     return folder

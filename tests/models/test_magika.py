@@ -7,8 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import Server
 from model_assets import direct
+from model_server import Server
+
+
+TOLERANCE = 2e-5
+"""ONNX Runtime adds in another order for nine rows than for one."""
 
 
 def folder() -> Path:
@@ -18,9 +22,9 @@ def folder() -> Path:
 def test_the_bare_model_gives_the_same_scores(server: Server) -> None:
     """214 scores of each file, in one batch and one by one."""
     features, scores = np.load(folder() / "features.npy"), np.load(folder() / "scores.npy")
-    np.testing.assert_allclose(server.client.predict("magika", features), scores, atol=1e-6)
+    np.testing.assert_allclose(server.client.predict("magika", features), scores, atol=TOLERANCE)
     alone = [server.client.predict("magika", row[None]) for row in features]
-    np.testing.assert_allclose(np.concatenate(alone), scores, atol=1e-6)
+    np.testing.assert_allclose(np.concatenate(alone), scores, atol=TOLERANCE)
 
 
 @pytest.fixture(scope="module")

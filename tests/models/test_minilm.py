@@ -8,8 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from conftest import Server
 from model_assets import direct
+from model_server import Server
 
 TOLERANCE = 1e-5
 """PyTorch and ONNX Runtime add in another order; vectors are of length 1."""
@@ -46,7 +46,9 @@ def test_requests_of_different_lengths_share_batches_with_their_like_only(server
 
     def ask(which: tuple[int, int]) -> np.ndarray:
         index, rows = which
-        answer = server.client.predict("minilm", {name: np.array([row] * rows, dtype=np.int64) for name, row in known[index].items()})
+        answer = server.client.predict(
+            "minilm", {name: np.array([row] * rows, dtype=np.int64) for name, row in known[index].items()}
+        )
         return np.asarray(answer["vector"])
 
     batches, rows = server.batches("minilm")

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import Server
 from model_assets import direct, ocr_folder, run_script
+from model_server import Server
 
 from headgate.errors import InvalidRequest
 

@@ -6,8 +6,8 @@ import wave
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-from conftest import Server
 from model_assets import direct
+from model_server import Server
 
 from headgate.client import Client
 

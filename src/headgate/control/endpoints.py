@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Executor as Threads
-from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import msgspec
@@ -20,15 +19,11 @@ from headgate.control.status import DeploymentStatus, deployment_status
 from headgate.control.store import Store
 from headgate.errors import Conflict, InvalidRequest, NotFound, PayloadTooLarge, SpecError, did_you_mean
 from headgate.home import Home
-from headgate.package.archive import MAX_BYTES, unpack
-from headgate.registry.blobs import PackageStore
+from headgate.registry.blobs import ARCHIVE_BYTES
 from headgate.registry.registry import Origin, Registry
 from headgate.spec import check_name, parse_reference, parse_spec
 
 T = TypeVar("T")
-
-_TAR_BYTES = MAX_BYTES + (1 << 30)
-"""Bytes of an archive, its headers included."""
 
 
 class Backend(NamedTuple):
@@ -181,12 +176,14 @@ class Endpoints:
     async def upload(self, request: Request) -> Response:
         """Take a tar of a package, verify it and store it."""
         announced = request.headers.get("content-length", "0")
-        if not announced.isdecimal() or int(announced) > _TAR_BYTES:
-            raise PayloadTooLarge(f"content-length: expected at most {_TAR_BYTES} bytes, got {announced[:40]}; nothing was stored")
+        if not announced.isdecimal() or int(announced) > ARCHIVE_BYTES:
+            raise PayloadTooLarge(
+                f"content-length: expected at most {ARCHIVE_BYTES} bytes, got {announced[:40]}; nothing was stored"
+            )
         store = self._backend.registry.store
         with store.staging() as folder:
-            await to_disk(request, folder / "upload.tar", _TAR_BYTES)
-            digest = await asyncio.to_thread(_store, store, folder)
+            await to_disk(request, folder / "upload.tar", ARCHIVE_BYTES)
+            digest = await asyncio.to_thread(store.add_archive, folder / "upload.tar")
         return answer({"digest": digest}, 201)
 
     async def has_package(self, request: Request) -> Response:
@@ -248,16 +245,6 @@ class Endpoints:
 def answer(value: Any, status: int = 200) -> Response:
     """Return ``value`` as JSON."""
     return Response(msgspec.json.encode(value), status, media_type="application/json")
-
-
-def _store(store: PackageStore, folder: Path) -> str:
-    package = folder / "package"
-    package.mkdir()
-    archive = folder / "upload.tar"
-    with open(archive, "rb") as stream:
-        archive.unlink()
-        unpack(stream, package)
-    return store.add(package)
 
 
 def _generation(request: Request) -> int | None:

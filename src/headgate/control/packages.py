@@ -13,8 +13,6 @@ import msgspec
 from headgate.control.model import Prepared, Refused
 from headgate.errors import HeadgateError
 from headgate.home import Home
-from headgate.package.environment import python_of
-from headgate.package.manifest import EXAMPLE
 from headgate.registry.blobs import PackageStore
 
 
@@ -92,7 +90,7 @@ class StoredPackages:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     def _read(self, digest: str) -> Facts:
-        manifest, folder = self._store.manifest(digest), self._store.path(digest)
+        manifest = self._store.manifest(digest)
         return Facts(
             signature=msgspec.json.encode(manifest.signature),
             platform=manifest.platform or manifest.runtime,
@@ -100,12 +98,12 @@ class StoredPackages:
             # Triton refuses requests above its maximum, and its users count on it.
             splittable=manifest.signature.batched and manifest.origin != "triton",
             v1="truss" if manifest.origin == "truss" else "tfserving",
-            example=(folder / EXAMPLE).read_bytes() if manifest.example else b"",
+            example=self._store.example(digest),
         )
 
     def _prepare(self, digest: str) -> Prepared | Refused:
         try:
-            python = python_of(self._home, self._store.path(digest), self._store.manifest(digest))
+            python = self._store.prepare(digest, self._home)
         except (HeadgateError, OSError) as error:
             return Refused(reason=str(error))
         return Prepared(python=None if python == Path(sys.executable) else str(python))

@@ -16,8 +16,14 @@ from pathlib import Path
 
 from headgate.clock import Clock, SystemClock
 from headgate.errors import DigestMismatch, NotFound, PackageError, StorageFull
+from headgate.home import Home
+from headgate.package.archive import MAX_BYTES, unpack
+from headgate.package.environment import python_of
 from headgate.package.folder import read_manifest, verify
-from headgate.package.manifest import Manifest, check_digest
+from headgate.package.manifest import EXAMPLE, Manifest, check_digest
+
+ARCHIVE_BYTES = MAX_BYTES + (1 << 30)
+"""Bytes of an uploaded archive, its headers included."""
 
 INCOMING = ".incoming-"
 LEFTOVER_SECONDS = 86_400.0
@@ -62,6 +68,29 @@ class PackageStore:
                 _sync(self.root)
         _remove(folder)
         return manifest.digest
+
+    def add_archive(self, archive: Path) -> str:
+        """Unpack and `add` a tar of a package, a file in a `staging` folder that is gone afterwards; return the digest.
+
+        Raises `DigestMismatch` or `PackageError` if it is no package.
+        """
+        folder = archive.with_name("package")
+        folder.mkdir()
+        with open(archive, "rb") as stream:
+            archive.unlink()
+            unpack(stream, folder)
+        return self.add(folder)
+
+    def example(self, digest: str) -> bytes:
+        """Return the package's ``example.json``; empty where it has none."""
+        return (self.path(digest) / EXAMPLE).read_bytes() if self.manifest(digest).example else b""
+
+    def prepare(self, digest: str, home: Home) -> Path:
+        """Verify every byte of a package and return the Python that runs it, making its environment where it is not there yet.
+
+        Takes as long as hashing and installing take. Raises `DigestMismatch`, `EnvironmentFailed` or `StorageFull`.
+        """
+        return python_of(home, self.path(digest), self.verify(digest))
 
     def _discard_damaged(self, target: Path) -> None:
         """Move what is at ``target`` out of the way if it is not the package of that name."""

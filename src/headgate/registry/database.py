@@ -166,9 +166,7 @@ def _explained(path: Path) -> Iterator[None]:
         if "locked" in said or "busy" in said:
             raise _busy() from error
         if "full" in said:
-            raise StorageFull(
-                f"no space left on the disk of {path}; nothing was written. Free some space and try again"
-            ) from error
+            raise StorageFull(f"no space left on the disk of {path}; nothing was written. Free some space and try again") from error
         raise HeadgateError(f"{path}: SQLite says: {said}; nothing was written") from error
 
 

@@ -33,6 +33,8 @@ from headgate.serving.wire.http1 import HttpConnection
 
 TICK_SECONDS = 0.02
 """Resolution of deadlines."""
+LAST_CALL_SECONDS = 0.25
+"""Beyond the delay of a drain: the supervisor shuts the port first, and who has come in just before may then say what he wants."""
 _HEADS = 2048
 _HEAD_BYTES = 2048
 """Only short heads are kept: a client cannot fill memory with long ones."""
@@ -266,7 +268,7 @@ class Gateway:
         """Be unready at once; after ``delay`` stop listening; return once nothing is in flight, at most ``limit`` seconds later."""
         self.draining = self.catalogue.draining = True
         self.links.report()
-        await asyncio.sleep(delay)
+        await asyncio.sleep(delay + LAST_CALL_SECONDS)
         stop_listening()
         for connection in list(self._connections):
             connection.drain()

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import errno
 import socket
+import struct
+from contextlib import suppress
 from typing import Any
 
 from headgate.errors import Conflict, SpecError
 
 BACKLOG = 4096
+_SO_ATTACH_FILTER = 26
 Address = tuple[socket.AddressFamily, Any]
 """A family and an address as `socket.socket.bind` takes it."""
 
@@ -45,6 +48,19 @@ def listen(address: Address, option: str) -> socket.socket:
         listener.close()
         raise _explained(error, host, port, option) from error
     return listener
+
+
+def deafen(listener: socket.socket) -> None:
+    """Let nobody connect any more, and leave those who have to be accepted: `shutdown` alone would reset them.
+
+    Whoever knocks is not heard, knocks again a second later, and is refused if the socket has been shut down by then.
+    """
+    import ctypes  # seldom needed, and not small
+
+    drop = ctypes.create_string_buffer(struct.pack("HBBI", 6, 0, 0, 0))  # a socket filter of one instruction: keep 0 bytes
+    program = struct.pack("HP", 1, ctypes.addressof(drop))
+    with suppress(OSError):
+        listener.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, program)
 
 
 def url(listener: socket.socket, secure: bool) -> str:

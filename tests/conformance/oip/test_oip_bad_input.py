@@ -195,9 +195,9 @@ def test_one_connection_survives_all_mistakes(server: Server) -> None:
 
 def test_of_equal_keys_the_last_counts(server: Server) -> None:
     """JSON leaves it open; here it is the last one, in short bodies, long ones and those with NaN alike."""
-    row = '{"name":"fp32","name":"fp64","datatype":"FP64","shape":[1,1],"shape":[1,2],"data":[7,7],"data":[1,%s]}'
+    row = '{"name":"fp32","name":"fp64","datatype":"FP64","shape":[1,1],"shape":[1,2],"data":[7,7],"data":[1,'
     for value, pad in (("2", 0), ("2", 9000), ("Infinity", 0)):
-        answer = server.infer("types", ('{"inputs":[],"inputs":[%s]}' % row % value).encode().ljust(pad))
+        answer = server.infer("types", f'{{"inputs":[],"inputs":[{row}{value}]}}]}}'.encode().ljust(pad))
         assert answer.data("same_fp64") == [1.0, float(value)]
 
 

@@ -60,7 +60,8 @@ def test_p49_the_default_call_of_the_common_client(server: Server) -> None:
 
 BLOBS = {
     "BOOL": b"\x01\x00", "UINT8": b"\x00\xff", "UINT16": b"\x01\x00\xff\xff", "UINT32": b"\x01\x02\x03\x04\xff\xff\xff\xff",
-    "UINT64": bytes(range(8)) + b"\xff" * 8, "INT8": b"\x80\x7f", "INT16": b"\x00\x80\xff\x7f", "INT32": b"\x00\x00\x00\x80\x01\x00\x00\x00",
+    "UINT64": bytes(range(8)) + b"\xff" * 8, "INT8": b"\x80\x7f", "INT16": b"\x00\x80\xff\x7f",
+    "INT32": b"\x00\x00\x00\x80\x01\x00\x00\x00",
     "INT64": b"\x00" * 7 + b"\x80" + b"\x01" + b"\x00" * 7, "FP16": b"\x00\x3c\x00\x7c", "FP32": struct.pack("<2f", 1.5, float("inf")),
     "FP64": struct.pack("<2d", 0.1, float("-inf")), "BYTES": framed(b"", b"\xff\x00\xfe"), "BF16": b"\x80\x3f\x80\xff",
 }  # fmt: skip
@@ -299,7 +300,8 @@ def test_p60_zip_bombs(narrow: Server) -> None:
 
 
 WISHES = [
-    ("gzip", "gzip"), ("deflate", "deflate"), ("gzip, deflate", "gzip"), ("gzip;q=0.1, deflate;q=0.9", "deflate"), ("br, gzip;q=0.5", "gzip"),
+    ("gzip", "gzip"), ("deflate", "deflate"), ("gzip, deflate", "gzip"), ("gzip;q=0.1, deflate;q=0.9", "deflate"),
+    ("br, gzip;q=0.5", "gzip"),
     ("identity", None), ("gzip;q=0", None), ("br", None), ("", None), ("identity;q=1, gzip;q=0.5", None), ("gzip;Q=0.5", "gzip"),
     ("gzip;q=x", None), ("DEFLATE", "deflate"),
 ]  # fmt: skip

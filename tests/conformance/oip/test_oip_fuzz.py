@@ -13,10 +13,13 @@ from serving import Server, answer_of, read_all, tensor
 GOOD = json.dumps({"inputs": [tensor("x", "FP32", [1, 1], [0])]}).encode()
 PIECES = st.sampled_from(
     [
-        b"GET ", b"POST ", b"/v2/models/two/infer", b"/v2", b"?a=b", b"%zz", b" HTTP/1.1", b" HTTP/1.0", b"\r\n", b"\n", b"\r", b"\r\n\r\n", b":",
-        b"Host: localhost", b"Content-Length: 2", b"Content-Length: 5", b"Transfer-Encoding: chunked", b"Expect: 100-continue", b"{}",
+        b"GET ", b"POST ", b"/v2/models/two/infer", b"/v2", b"?a=b", b"%zz", b" HTTP/1.1", b" HTTP/1.0", b"\r\n", b"\n", b"\r", b"\r\n\r\n",
+        b":",
+        b"Host: localhost", b"Content-Length: 2", b"Content-Length: 5", b"Transfer-Encoding: chunked", b"Expect: 100-continue",
+        b"{}",
         b"Connection: close", b"Connection: upgrade", b"Upgrade: h2c", b"Content-Encoding: gzip", b"Inference-Header-Content-Length: 0",
-        b"0\r\n\r\n", b"2\r\n{}\r\n", b"ffffffffffffffff\r\n", b"\x00", b"\xff", GOOD, b"%d" % len(GOOD), b" ", b"\t", b"X-A: " + b"a" * 300,
+        b"0\r\n\r\n", b"2\r\n{}\r\n", b"ffffffffffffffff\r\n", b"\x00", b"\xff", GOOD, b"%d" % len(GOOD), b" ", b"\t",
+        b"X-A: " + b"a" * 300,
     ]
 )  # fmt: skip
 JSON = st.recursive(

@@ -13,7 +13,7 @@ from serving import Server, eventually, read_all, read_answer, tensor
 BODY = json.dumps({"inputs": [tensor("x", "FP32", [1, 1], [0])]}).encode()
 INFER = b"POST /v2/models/two/infer HTTP/1.1\r\nHost: localhost\r\n"
 LIVE = b"GET /v2/health/live HTTP/1.1\r\nHost: localhost\r\n\r\n"
-CLOSE = b"Connection: close"
+LAST = LIVE.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
 
 
 def post(body: bytes = BODY, *headers: bytes) -> bytes:
@@ -33,9 +33,9 @@ def statuses(data: bytes) -> list[int]:
 
 def test_the_plain_forms_are_understood(server: Server) -> None:
     """What the other tests break works when it is whole."""
-    assert statuses(server.raw(LIVE)) == [200]
-    assert statuses(server.raw(post())) == [200]
-    assert statuses(server.raw(chunked(BODY[:5], BODY[5:]))) == [200]
+    assert statuses(server.raw(LIVE + LAST)) == [200, 200]
+    assert statuses(server.raw(post() + LAST)) == [200, 200]
+    assert statuses(server.raw(chunked(BODY[:5], BODY[5:]) + LAST)) == [200, 200]
 
 
 SMUGGLING = {
@@ -112,18 +112,21 @@ def test_bare_lf_alone_never_ends_a_head(narrow: Server) -> None:
 
 def test_odd_forms_that_are_allowed(server: Server) -> None:
     """An empty line before a request, white space around values, chunk extensions, trailers, sizes with zeros, methods' own spelling."""
-    assert statuses(server.raw(b"\r\n" + LIVE)) == [200]
-    assert statuses(server.raw(LIVE.replace(b"Host: localhost", b"hOsT:\t localhost \t"))) == [200]
+    assert statuses(server.raw(b"\r\n" + LIVE + LAST)) == [200, 200]
+    assert statuses(server.raw(LIVE.replace(b"Host: localhost", b"hOsT:\t localhost \t") + LAST)) == [200, 200]
     size = b"00%X" % len(BODY)
-    assert statuses(server.raw(chunked(end=size + b";name=value\r\n" + BODY + b"\r\n0;last\r\nX-Sum: 1\r\n\r\n"))) == [200]
+    assert statuses(server.raw(chunked(end=size + b";name=value\r\n" + BODY + b"\r\n0;last\r\nX-Sum: 1\r\n\r\n") + LAST)) == [
+        200,
+        200,
+    ]
 
 
 def test_an_offer_to_upgrade_is_not_taken_up(server: Server) -> None:
     """``curl --http2`` offers h2c with every request: it gets its answer in HTTP/1.1."""
     offer = (b"Connection: Upgrade, HTTP2-Settings", b"Upgrade: h2c", b"HTTP2-Settings: AAMAAABkAAQAAP__")
-    assert statuses(server.raw(post(BODY, *offer))) == [200]
+    assert statuses(server.raw(post(BODY, *offer) + LAST)) == [200, 200]
     get = LIVE.replace(b"\r\n\r\n", b"\r\n" + b"\r\n".join(offer) + b"\r\n\r\n")
-    assert statuses(server.raw(get)) == [200]
+    assert statuses(server.raw(get + LAST)) == [200, 200]
 
 
 def test_bodies_in_any_pieces(server: Server) -> None:
@@ -145,7 +148,7 @@ def test_pipelining_keeps_the_order(server: Server) -> None:
         body = json.dumps({"id": str(number), "inputs": [tensor("x", "FP32", [1, 1], [0] if number % 7 else ["?"])]}).encode()
         requests.append(post(body))
     with server.connect() as sock:
-        sock.sendall(b"".join(requests) + LIVE.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
+        sock.sendall(b"".join(requests) + LAST)
         data = read_all(sock)
     assert statuses(data) == [200 if number % 7 else 400 for number in range(50)] + [200]
     ids = [part.partition(b'"')[0] for part in data.split(b'"id":"')[1:]]
@@ -158,7 +161,7 @@ def test_a_long_pipeline_is_read_as_fast_as_it_is_answered(server: Server) -> No
         body = BODY.ljust(20_000)
         for _ in range(30):
             sock.sendall(post(body))
-        sock.sendall(LIVE.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
+        sock.sendall(LAST)
         assert statuses(read_all(sock)) == [200] * 31
 
 
@@ -204,7 +207,7 @@ def test_keep_alive_by_version(server: Server) -> None:
         for _ in range(3):
             sock.sendall(LIVE)
             assert "connection" not in read_answer(sock).headers
-        sock.sendall(LIVE.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
+        sock.sendall(LAST)
         assert b"connection: close" in read_all(sock)
 
 

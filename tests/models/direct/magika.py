@@ -19,7 +19,9 @@ from PIL import Image, ImageDraw
 CODE = Path(__file__).read_bytes()
 TABLE = "\n".join(["id,name,amount,city", *(f"{n},customer {n},{n * 1.25:.2f},Town {n % 7}" for n in range(60))])
 PAGE = "<!DOCTYPE html>\n<html><head><title>A gate</title></head><body><h1>Open</h1><p>Some <b>text</b>.</p></body></html>\n"
-QUERY = "SELECT d.name, count(*) AS n FROM deployments d JOIN revisions r ON r.deployment = d.id\nWHERE d.state = 'ready' GROUP BY d.name;\n"
+QUERY = (
+    "SELECT d.name, count(*) AS n FROM deployments d JOIN revisions r ON r.of = d.id\nWHERE d.state = 'ready' GROUP BY d.name;\n"
+)
 
 
 def picture(format):

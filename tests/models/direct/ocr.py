@@ -1,12 +1,12 @@
 """Read drawn text with RapidOCR: ``ocr.py FOLDER``, or with its three models served elsewhere: ``ocr.py URL IMAGE``.
 
-The first writes ``det.onnx``, ``cls.onnx``, ``rec.onnx``, ``page.png``, ``note.png``, and what it reads: ``read.json``, the lines by image, and
-``STEP-in.npy`` and ``STEP-out.npy``, the first tensors that went into and came out of each model. The second prints the lines as JSON.
+The first writes ``det.onnx``, ``cls.onnx``, ``rec.onnx``, the images ``page.png`` and ``note.png``, what RapidOCR reads on them
+(``read.json``), and ``STEP-in.npy`` and ``STEP-out.npy``, the first tensors that went into and came out of each model. The second
+prints the lines as JSON.
 """
 
 import json
 import shutil
-import struct
 import sys
 import urllib.request
 from pathlib import Path

@@ -25,13 +25,15 @@ def speech(seconds, height):
     time = np.arange(int(RATE * seconds)) / RATE
     pitch = height + 25 * np.sin(2 * np.pi * 2.5 * time) + 10 * np.sin(2 * np.pi * 0.7 * time)
     pulses = np.diff(np.floor(np.cumsum(pitch) / RATE), prepend=0.0)
-    syllables = [_vowel(part, VOWELS[at % len(VOWELS)]) for at, part in enumerate(np.split(pulses, range(RATE // 5, len(pulses), RATE // 5)))]
+    syllables = [
+        _vowel(part, VOWELS[at % len(VOWELS)]) for at, part in enumerate(np.split(pulses, range(RATE // 5, len(pulses), RATE // 5)))
+    ]
     sound = np.concatenate(syllables)
     return 0.5 * sound / np.abs(sound).max()
 
 
 def _vowel(pulses, formants):
-    for frequency, width in zip(formants, (80, 90, 120)):
+    for frequency, width in zip(formants, (80, 90, 120), strict=True):
         radius = np.exp(-np.pi * width / RATE)
         pulses = lfilter([1.0], [1, -2 * radius * np.cos(2 * np.pi * frequency / RATE), radius * radius], pulses)
     return pulses * np.hanning(len(pulses))

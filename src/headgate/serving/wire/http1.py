@@ -217,7 +217,8 @@ class HttpConnection(asyncio.Protocol):
         )
 
     def _inflated(self, head: Head, result: bytes | HeadgateError) -> None:
-        if self.transport.is_closing():
+        if self._closing:  # gone in the meantime
+            self.transport.close()
             return
         if isinstance(result, HeadgateError):
             self.fail(result)
