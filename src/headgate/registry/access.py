@@ -13,6 +13,7 @@ from typing import Any
 from headgate.clock import Clock, SystemClock
 from headgate.errors import Conflict
 from headgate.home import Home
+from headgate.package.environment import remove_leftovers
 from headgate.registry.blobs import PackageStore
 from headgate.registry.database import Database
 from headgate.registry.registry import Registry
@@ -29,6 +30,7 @@ def registry_of(home: Home, clock: Clock | None = None) -> Iterator[Registry]:
     home.create()
     store = PackageStore(home.store)
     store.remove_leftovers(clock)
+    remove_leftovers(home, clock)
     database = Database(home.database)
     try:
         yield Registry(database, store, clock)
