@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -174,6 +174,11 @@ class Serving:
             self.until(lambda name=deployment: self.is_ready(name), f"{deployment} is ready")
         return self
 
+    def until_settled(self) -> Serving:
+        """Wait until it has told its user everything, and return this."""
+        self.until(lambda: "Ctrl-C" in self.said, "it has printed how to use it")
+        return self
+
     def status(self, deployment: str) -> dict[str, Any]:
         """What control says of a deployment."""
         found: dict[str, Any] = self.get(f"/deployments/{deployment}", control=True).json
@@ -242,12 +247,10 @@ class ServingHome:
 
     def _end_orphans(self) -> None:
         for entry in Path("/proc").iterdir():
-            if entry.name.isdigit():
-                try:
-                    if str(self.folder).encode() in (entry / "environ").read_bytes() and b"HEADGATE_CONFIG=" in (entry / "environ").read_bytes():
-                        os.kill(int(entry.name), signal.SIGKILL)
-                except OSError:
-                    continue
+            with suppress(OSError, ValueError):
+                pid, environment = int(entry.name), (entry / "environ").read_bytes()
+                if str(self.home.path).encode() in environment and b"HEADGATE_CONFIG=" in environment:
+                    os.kill(pid, signal.SIGKILL)
 
 
 def connect(url: str, timeout: float = SECONDS, context: ssl.SSLContext | None = None) -> http.client.HTTPConnection:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import struct
 from collections.abc import Sequence
 from functools import cache
@@ -17,7 +18,7 @@ from typing import Any
 import msgspec
 
 from headgate.errors import InvalidRequest
-from headgate.tensors import Buffer, DType, elements, frame_bytes, unframe_bytes
+from headgate.tensors import Buffer, DType, elements, frame_bytes, from_numpy, to_numpy, unframe_bytes
 
 MAX_DEPTH = 100
 """Nesting of JSON, in every parser alike."""
@@ -91,7 +92,7 @@ def unpack_values(dtype: DType, data: Buffer, count: int, field: str) -> list[An
     """Return the elements as Python values, flat. Raises `InvalidRequest` where BYTES are not UTF-8, which JSON cannot carry."""
     if dtype.typecode:
         view = memoryview(data).cast("B")
-        return view.cast(dtype.typecode).tolist() if count else []  # type: ignore[call-overload, no-any-return]  # any typecode
+        return view.cast(dtype.typecode).tolist() if count else []  # type: ignore[call-overload]  # any typecode
     if dtype.kind == "bytes":
         try:
             return [item.decode() for item in unframe_bytes(data, count)]
@@ -99,8 +100,6 @@ def unpack_values(dtype: DType, data: Buffer, count: int, field: str) -> list[An
             raise InvalidRequest(
                 f"{field}: holds bytes that are not UTF-8, which JSON cannot carry; ask for it in binary form"
             ) from None
-    from headgate.tensors import to_numpy
-
     return list(to_numpy(dtype, (count,), data).astype("float64").tolist())
 
 
@@ -119,7 +118,7 @@ def check_depth(body: Buffer) -> None:
     if data.count(b"[") + data.count(b"{") <= MAX_DEPTH:
         return
     # Which kind a bracket is does not matter here (the parser sees to that); of one kind, each pass takes away exactly one level.
-    brackets = _without_strings(data).translate(_ONE_KIND, _NOT_BRACKETS)
+    brackets = _STRING.sub(b"", data).translate(_ONE_KIND, _NOT_BRACKETS)
     for _ in range(MAX_DEPTH):
         shorter = brackets.replace(b"[]", b"")
         if not shorter:
@@ -180,12 +179,7 @@ def _refuse_lone_surrogates(parsed: Any) -> None:
 
 _ONE_KIND = bytes.maketrans(b"{}", b"[]")
 _NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
-
-
-def _without_strings(data: bytes) -> bytes:
-    import re
-
-    return re.sub(rb'"(?:[^"\\]|\\.)*"', b"", data, flags=re.DOTALL)
+_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
 
 
 def _flatten(shape: Sequence[int], values: list[Any], field: str) -> list[Any]:
@@ -201,8 +195,6 @@ def _flatten(shape: Sequence[int], values: list[Any], field: str) -> list[Any]:
 
 def _pack_half(dtype: DType, values: Sequence[Any], field: str) -> bytes:
     import numpy as np
-
-    from headgate.tensors import from_numpy, to_numpy
 
     try:
         wide = np.array(values, dtype="float64")

@@ -67,7 +67,7 @@ def _replicas(serving: Serving, name: str) -> list[dict[str, str]]:
 def test_the_next_serve_takes_over_what_a_killed_supervisor_left(home: FaultyHome) -> None:
     """Without its supervisor everything serves on; the next serve of the home adopts gateway and replicas without a failed request,
     starts again what died meanwhile, and ends them when it is told to."""
-    first = home.serve(home.model("model"), home.model("victim"), "--threads", "1").until_ready("model", "victim")
+    first = home.serve(home.model("model"), home.model("victim"), "--threads", "1").until_ready("model", "victim").until_settled()
     url, before = first.url, first.pids()
     with under_load(url, "model", home.folder) as load:
         first.process.kill()
@@ -83,7 +83,7 @@ def test_the_next_serve_takes_over_what_a_killed_supervisor_left(home: FaultyHom
         records = load.end()
     assert failures(records) == []
     assert {name for name in before if before[name] == after[name]} == {"gateway-0", "model-1.1"}
-    assert second.status("model")["state"] == "ready"
+    second.until(lambda: second.status("model")["state"] == "ready", "control knows it")
     assert home.run("stop", "--server").returncode == 0
     assert second.process.wait(60) == 0
     assert [name for name, pid in {**before, **after}.items() if is_alive(pid)] == []
@@ -91,7 +91,7 @@ def test_the_next_serve_takes_over_what_a_killed_supervisor_left(home: FaultyHom
 
 def test_replicas_do_not_outlive_every_gateway(home: FaultyHome) -> None:
     """With supervisor, control and gateway killed at once, replicas end themselves; the next serve begins anew on the same home."""
-    first = home.serve(home.model("model"), "--threads", "1").until_ready("model")
+    first = home.serve(home.model("model"), "--threads", "1").until_ready("model").until_settled()
     before = first.pids()
     for name in ("supervisor", "control", "gateway-0"):
         kill(before[name])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -17,7 +18,12 @@ import headgate
 from headgate.home import Home
 
 COMMAND = (sys.executable, "-P", "-m", "headgate.cli.main")
-START_SECONDS = 180
+START_SECONDS = 240
+
+
+def environment() -> dict[str, str]:
+    """Return the variables of this process without those that change what Python does, such as not to write bytecode."""
+    return {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
 
 
 class Server:
@@ -29,7 +35,9 @@ class Server:
         ports = ("--port", "0", "--control-port", "0", "--drain-delay", "0", "--threads", "1")
         with open(self._log, "wb") as output:
             command = [*COMMAND, "serve", *targets, "--home", self.home.path, *ports]
-            self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True)
+            self.process = subprocess.Popen(
+                command, env=environment(), stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
+            )
 
     def until_ready(self) -> None:
         """Wait until everything it was started with is served."""
@@ -48,7 +56,7 @@ class Server:
     def run(self, *words: str | Path) -> subprocess.CompletedProcess[str]:
         """Run a command on the server's home."""
         command = [*COMMAND, *words, "--home", self.home.path]
-        return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+        return subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=300, check=False)
 
     def deploy(self, target: str | Path, *words: str | Path) -> None:
         """Deploy a model."""

@@ -10,7 +10,6 @@ import pytest
 from model_assets import direct
 from model_server import Server
 
-
 TOLERANCE = 2e-5
 """ONNX Runtime adds in another order for nine rows than for one."""
 

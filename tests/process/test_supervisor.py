@@ -66,7 +66,11 @@ selector.register(link, 1)
 note("up")
 while True:
     for key, _ in selector.select():
-        connection, _ = key.fileobj.accept()
+        try:
+            connection, _ = key.fileobj.accept()
+        except OSError:  # shut down at the end of a drain
+            selector.unregister(key.fileobj)
+            continue
         if key.fileobj is listener:
             connection.sendall(json.dumps({"pid": os.getpid(), "fds": os.listdir("/proc/self/fd"), **config}).encode())
         else:

@@ -138,7 +138,8 @@ class Plan:
         for plan, shape in zip(self.inputs, shapes, strict=True):
             if shape is not None and shape[0] != rows:
                 raise InvalidRequest(
-                    f"input '{plan.name}' batch size does not match other inputs for '{self.model}': got {shape[0]} rows, others have {rows}"
+                    f"input '{plan.name}' batch size does not match other inputs for '{self.model}': "
+                    f"got {shape[0]} rows, others have {rows}"
                 )
         if rows > self.max_rows:
             most = self.max_rows * MOST_PIECES if self.splittable else self.max_rows

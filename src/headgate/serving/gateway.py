@@ -28,6 +28,7 @@ from headgate.serving.links import Links
 from headgate.serving.metrics import Metrics
 from headgate.serving.replicas import ReplicaLink
 from headgate.serving.revision import Revision
+from headgate.serving.wire.answering import Answering
 from headgate.serving.wire.head import Head, parse_head
 from headgate.serving.wire.http1 import HttpConnection
 
@@ -223,7 +224,7 @@ class Gateway:
         future = self.loop.run_in_executor(None, self.attempt, work, *arguments)
         future.add_done_callback(lambda done: then(done.result()))
 
-    def count_failure(self, request: InferRequest, error: HeadgateError, connection: HttpConnection) -> None:
+    def count_failure(self, request: InferRequest, error: HeadgateError, connection: Answering) -> None:
         """Count a request that was accepted and failed."""
         owner = self.catalogue.revisions.get(connection.series.revision)
         if owner is None:

@@ -64,7 +64,7 @@ class Worker:
         try:
             outputs = self._runtime.predict(inputs, parameters)
         except InvalidInput as error:
-            raise InvalidRequest(str(error)) from error
+            raise InvalidRequest(str(error)) from None  # the caller's fault, and no news for the log
         except Exception as error:
             raise ModelFailed(f"the model raised {type(error).__name__}: {error}") from error
         taken = time.perf_counter_ns() - started

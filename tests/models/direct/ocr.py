@@ -21,7 +21,7 @@ STEPS = {"det": ("text_det", "infer"), "cls": ("text_cls", "infer"), "rec": ("te
 
 
 def draw(lines):
-    image = Image.new("RGB", (640, 60 + 80 * len(lines)), "white")
+    image = Image.new("RGB", (640, 480), "white")
     for at, line in enumerate(lines):
         ImageDraw.Draw(image).text((30, 30 + 80 * at), line, fill="black", font=ImageFont.load_default(40))
     return image
