@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 TESTS = Path(__file__).resolve().parent
 ROOT = TESTS.parent
-FIRST = ("house", "unit", "property", "conformance", "runtimes", "protocols", "process", "fault", "clients", "docs")
+FIRST = ("house", "unit", "property", "conformance", "runtimes", "protocols", "process", "fault", "models", "clients", "docs")
 """The order in which suites run, cheap ones first; those not named here follow by name."""
 ENVIRONMENTS = TESTS / "environments"
 WITHOUT_ENVIRONMENTS = frozenset({"house", "unit", "property", "docs"})

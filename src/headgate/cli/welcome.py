@@ -81,8 +81,8 @@ def _batched(metadata: dict[str, Any]) -> bool:
 
 def _row_shape(field: dict[str, Any], metadata: dict[str, Any]) -> list[int]:
     """Return the shape of one row's value, 1 for what varies; a column of width one is a bare value."""
-    shape = [max(size, 1) for size in (field["shape"][1:] if _batched(metadata) else field["shape"])]
-    return [] if shape == [1] and _batched(metadata) else shape
+    shape = field["shape"][1:] if _batched(metadata) else field["shape"]
+    return [] if shape == [1] and _batched(metadata) else [max(size, 1) for size in shape]
 
 
 def _nested(value: Any, shape: list[int]) -> Any:

@@ -101,7 +101,7 @@ class Arena:
             self._remap(os.fstat(self.fd).st_size)
             if offset + size > self._size:
                 raise ValueError(f"the arena has {self._size} bytes, the frame names {offset} + {size}")
-        return memoryview(self._map)[offset : offset + size]  # type: ignore[arg-type]
+        return memoryview(self._map)[offset : offset + size].toreadonly()  # type: ignore[arg-type]
 
     def close(self) -> None:
         """Let go. The mapping itself goes with its last view."""

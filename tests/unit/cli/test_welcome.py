@@ -30,6 +30,7 @@ def command(described: dict[str, Any], example: Any = None, **access: Any) -> st
     [
         (metadata(("x", "FP32", [-1, 3])), None, {"x": [0, 0, 0]}),
         (metadata(("age", "INT64", [-1, 1]), ("city", "BYTES", [-1, 1])), None, {"age": 0, "city": "text"}),
+        (metadata(("ids", "INT64", [-1, -1])), None, {"ids": [0]}),
         (metadata(("vip", "BOOL", [-1])), None, {"vip": False}),
         (metadata(("x", "FP32", [-1, -1, 2])), None, {"x": [[0, 0]]}),
         (metadata(("x", "FP32", [2]), outputs=3), None, {"x": [0, 0]}),
