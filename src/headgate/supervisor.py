@@ -30,8 +30,6 @@ TICK = 1.0
 """Seconds between looks at memory, logs and desired.json; everything else wakes us."""
 ECHO = 0.25
 """Seconds after a signal in which another is taken for the same one, passed on by a wrapper that got it too."""
-LAST_IN = 0.1
-"""Seconds for the gateway to accept who has connected before the port is shut; it listens longer, see `Gateway.drain`."""
 UNKILLABLE = 5.0
 """Seconds after SIGKILL from which we do not wait for a process any more: it hangs in the kernel."""
 
@@ -69,9 +67,7 @@ class Supervisor:
         self._stamp: tuple[int, int, int] | None = None
         self._selector = selectors.DefaultSelector()
         self._phase = Phase.SERVING
-        self._listener: socket.socket | None = None
-        self._deafen_at = self._refuse_at = float("inf")
-        """When nobody may connect any more, in two steps."""
+        self._door: listeners.Door
         self._signalled = 0.0
         self._exit = 0
         self._tick_at = 0.0
@@ -101,7 +97,7 @@ class Supervisor:
         url = listeners.url(listener, wanted.secure)
         control_url = listeners.url(control_listener, wanted.secure)
         files.replace(self._home.server, {**files.identity(), "inference_url": url, "control_url": control_url})
-        self._listener = listener
+        self._door = listeners.Door(listener)
         self._add(options.gateway(wanted, home, listener.fileno()))
         self._add(options.control(wanted, home, control_listener.fileno(), url))
         if wanted.deploy_argv is not None:
@@ -179,7 +175,7 @@ class Supervisor:
     def _loop(self) -> None:
         while not self._over(now := time.monotonic()):
             deadlines = [child.deadline for child in self._children.values() if child.deadline is not None]
-            for key, _ in self._selector.select(max(0.0, min([self._tick_at, self._deafen_at, self._refuse_at, *deadlines]) - now)):
+            for key, _ in self._selector.select(max(0.0, min([self._tick_at, self._door.deadline, *deadlines]) - now)):
                 key.data()
             self._turn(time.monotonic())
 
@@ -275,26 +271,14 @@ class Supervisor:
         """Have the gateway finish what it has; until then the others are there for it, and nothing is started again."""
         say(f"draining: requests under way have {self._options.drain_limit:g} s to finish; another signal ends everything at once")
         self._phase = Phase.DRAINING
-        self._deafen_at = now + self._options.drain_delay
+        self._door.close(now + self._options.drain_delay)
         for child in list(self._children.values()):
             if not child.running or child.spec.id in (GATEWAY, DEPLOYER):
                 self._dismiss(child, now)
             child.wanted = False
 
-    def _close_the_door(self, now: float) -> None:
-        """End listening for good: as long as we hold the socket, the kernel would let clients in, and they would wait for nobody."""
-        if self._listener is None:
-            return
-        if now >= self._deafen_at:
-            listeners.deafen(self._listener)
-            self._deafen_at, self._refuse_at = float("inf"), now + LAST_IN
-        elif now >= self._refuse_at:
-            self._refuse_at = float("inf")
-            with suppress(OSError):
-                self._listener.shutdown(socket.SHUT_RDWR)
-
     def _advance(self, now: float) -> None:
-        self._close_the_door(now)
+        self._door.turn(now)
         gateway = self._children.get(GATEWAY)
         if self._phase is Phase.DRAINING and (gateway is None or _given_up(gateway, now)):
             self._phase = Phase.STOPPING

@@ -78,7 +78,13 @@ def test_five_versions_take_over_without_a_failed_request(stage: Stage) -> None:
 
 @pytest.mark.parametrize(
     ("fault", "reason"),
-    [("raise", "this row is marked"), ("kill", "SIGKILL"), ("segfault", "SIGSEGV"), ("spin", "load_timeout"), ("hang", "load_timeout")],
+    [
+        ("raise", "this row is marked"),
+        ("kill", "SIGKILL"),
+        ("segfault", "SIGSEGV"),
+        ("spin", "load_timeout"),
+        ("hang", "load_timeout"),
+    ],
 )
 def test_a_version_that_does_not_load_changes_nothing(stage: Stage, fault: str, reason: str) -> None:
     """A version whose load raises, crashes or hangs is refused with the reason, while the one before answers everything."""

@@ -23,7 +23,9 @@ def _end(home: FaultyHome, serving: Serving, how: str) -> Callable[[], object]:
 def test_a_drain_loses_nothing(home: FaultyHome, how: str) -> None:
     """Readiness turns at once while requests are still answered; then keep-alive connections are told to close, long requests
     finish, everything ends, the exit code is 0, and no client saw a failure."""
-    serving = home.serve(home.model("model"), home.model("long"), "--threads", "1", "--drain-delay", "2").until_ready("model", "long")
+    serving = home.serve(home.model("model"), home.model("long"), "--threads", "1", "--drain-delay", "2").until_ready(
+        "model", "long"
+    )
     pids = serving.pids()
     inflight = home.begin(serving, "long", {"do": "wait", "x": 1})
     waiting = home.queue(serving, "long", [echo(2), echo(3)])

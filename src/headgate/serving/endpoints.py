@@ -11,7 +11,16 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from headgate import plugins
-from headgate.errors import InvalidRequest, MethodNotAllowed, Misdirected, NotFound, PermissionDenied, Unauthenticated
+from headgate.errors import (
+    HeadgateError,
+    InvalidRequest,
+    MethodNotAllowed,
+    Misdirected,
+    NotFound,
+    NotReady,
+    PermissionDenied,
+    Unauthenticated,
+)
 from headgate.protocols.base import Protocol, Route
 from headgate.routes import KeyRoute
 from headgate.serving.wire.head import Head, split_path
@@ -33,7 +42,8 @@ class Endpoints:
         self._protocols = [kind() for _, kind in plugins.load_all("headgate.protocols")]
         self._hosts = LOOPBACK | {host.lower() for host in hosts}
         self._require_key = require_key
-        self._keys: dict[str, KeyRoute] = {}
+        self._keys: dict[str, KeyRoute] | None = None
+        """By hash; None until a routing table has said which there are."""
         self.default: str | None = None
         self._by_length: dict[int, list[tuple[list[str], Endpoint]]] = {}
         for protocol in self._protocols:
@@ -65,7 +75,7 @@ class Endpoints:
             if endpoint is None:
                 raise self._unmatched(head)
             head.endpoint, head.params = endpoint, params
-        except (NotFound, MethodNotAllowed, Misdirected, Unauthenticated, PermissionDenied, InvalidRequest) as error:
+        except HeadgateError as error:
             head.error = error
 
     def _match(self, head: Head) -> tuple[Endpoint | None, Mapping[str, str]]:
@@ -102,6 +112,8 @@ class Endpoints:
             raise Misdirected(f"Origin {origin[:100]!r} may not use this server; the server's owner can add it with --allow-host")
 
     def _check_key(self, head: Head, scope: str) -> None:
+        if self._keys is None:
+            raise NotReady("which keys are good is not known yet, so nobody is let in; retry")
         if not self._keys and not self._require_key:
             return
         presented = presented_key(head.headers)

@@ -99,7 +99,11 @@ def bell(path: Path) -> socket.socket:
     """Open the datagram socket at ``path``: whoever sends anything wants desired.json looked at."""
     path.unlink(missing_ok=True)
     opened = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-    opened.bind(str(path))
+    before = os.umask(0o177)
+    try:
+        opened.bind(str(path))
+    finally:
+        os.umask(before)
     opened.setblocking(False)
     return opened
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import math
 import socket
 import struct
 from contextlib import suppress
@@ -11,6 +12,8 @@ from typing import Any
 from headgate.errors import Conflict, SpecError
 
 BACKLOG = 4096
+LAST_IN = 0.1
+"""Seconds for the gateway to accept who has connected before the port is shut; it listens longer, see `Gateway.drain`."""
 _SO_ATTACH_FILTER = 26
 Address = tuple[socket.AddressFamily, Any]
 """A family and an address as `socket.socket.bind` takes it."""
@@ -50,17 +53,43 @@ def listen(address: Address, option: str) -> socket.socket:
     return listener
 
 
-def deafen(listener: socket.socket) -> None:
-    """Let nobody connect any more, and leave those who have to be accepted: `shutdown` alone would reset them.
+class Door:
+    """The end of listening for good. As long as somebody holds the socket, the kernel lets clients in, and they would wait for nobody.
 
-    Whoever knocks is not heard, knocks again a second later, and is refused if the socket has been shut down by then.
+    It is shut in two steps, because `shutdown` resets those who have connected and are not accepted yet: first nobody is heard, then
+    everybody is refused. Who knocks between the two knocks again a second later.
     """
+
+    def __init__(self, listener: socket.socket) -> None:
+        self._listener = listener
+        self._deafen_at = self._refuse_at = math.inf
+
+    @property
+    def deadline(self) -> float:
+        """When `turn` has something to do."""
+        return min(self._deafen_at, self._refuse_at)
+
+    def close(self, at: float) -> None:
+        """Begin to shut at the time ``at``."""
+        self._deafen_at = at
+
+    def turn(self, now: float) -> None:
+        """Do what is due."""
+        if now >= self._deafen_at:
+            self._deafen_at, self._refuse_at = math.inf, now + LAST_IN
+            _deafen(self._listener)
+        elif now >= self._refuse_at:
+            self._refuse_at = math.inf
+            with suppress(OSError):
+                self._listener.shutdown(socket.SHUT_RDWR)
+
+
+def _deafen(listener: socket.socket) -> None:
     import ctypes  # seldom needed, and not small
 
     drop = ctypes.create_string_buffer(struct.pack("HBBI", 6, 0, 0, 0))  # a socket filter of one instruction: keep 0 bytes
-    program = struct.pack("HP", 1, ctypes.addressof(drop))
     with suppress(OSError):
-        listener.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, program)
+        listener.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("HP", 1, ctypes.addressof(drop)))
 
 
 def url(listener: socket.socket, secure: bool) -> str:

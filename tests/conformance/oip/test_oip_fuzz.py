@@ -7,7 +7,7 @@ import re
 import socket
 from typing import Any
 
-from hypothesis import example, given, settings, strategies as st
+from hypothesis import example, given, strategies as st
 from serving import Server, answer_of, read_all, tensor
 
 GOOD = json.dumps({"inputs": [tensor("x", "FP32", [1, 1], [0])]}).encode()
@@ -46,7 +46,6 @@ def statuses(data: bytes) -> set[int]:
     return {int(status) for status in re.findall(rb"HTTP/1\.1 (\d{3}) ", data)}
 
 
-@settings(max_examples=150)
 @given(st.lists(PIECES | st.binary(max_size=20), max_size=25).map(b"".join))
 @example(b"POST /v2/models/two/infer HTTP/1.1\r\nHost: localhost\r\nContent-Encoding: gzip\r\nContent-Length: 2\r\n\r\n{}")
 def test_random_bytes_on_the_socket(server: Server, data: bytes) -> None:
@@ -55,7 +54,6 @@ def test_random_bytes_on_the_socket(server: Server, data: bytes) -> None:
     alive(server)
 
 
-@settings(max_examples=100)
 @given(st.binary(max_size=200), st.integers(0, 220), st.sampled_from(["types", "text", "two", "ragged", "scalar", "special"]))
 def test_random_bytes_as_a_body(server: Server, data: bytes, length: int, model: str) -> None:
     """With any claim about where the JSON ends."""
@@ -64,7 +62,6 @@ def test_random_bytes_as_a_body(server: Server, data: bytes, length: int, model:
     alive(server)
 
 
-@settings(max_examples=150)
 @given(JSON, JSON, st.sampled_from(["types", "sum", "text", "ragged", "plane", "scalar"]))
 def test_random_json(server: Server, described: Any, more: Any, model: str) -> None:
     """Anything that is JSON, in the place of a request and in the place of its inputs."""
@@ -75,7 +72,6 @@ def test_random_json(server: Server, described: Any, more: Any, model: str) -> N
     alive(server)
 
 
-@settings(max_examples=200)
 @given(st.data())
 def test_a_binary_body_that_lies(server: Server, data: st.DataObject) -> None:
     """Shapes, sizes and blobs that agree or not: computed if they do, else refused with the input's name."""
@@ -96,7 +92,6 @@ def test_a_binary_body_that_lies(server: Server, data: st.DataObject) -> None:
     alive(server)
 
 
-@settings(max_examples=60)
 @given(st.lists(st.integers(1, 400), max_size=8), st.booleans())
 def test_any_cut_of_a_pipeline(server: Server, cuts: list[int], chunked: bool) -> None:
     """Three requests in pieces of any sizes are three requests."""
