@@ -193,7 +193,13 @@ class Server:
 
 
 def serve(
-    model: Any, *, name: str | None = None, port: int = 0, home: str | os.PathLike[str] | None = None, example: Any = None, **settings: Any
+    model: Any,
+    *,
+    name: str | None = None,
+    port: int = 0,
+    home: str | os.PathLike[str] | None = None,
+    example: Any = None,
+    **settings: Any,
 ) -> Server:
     """Serve ``model`` in a server of its own and return it once it answers.
 
@@ -236,7 +242,9 @@ def _flags(settings: Mapping[str, Any]) -> list[str]:
     words: list[str] = []
     for key, value in settings.items():
         if key not in known:
-            raise SpecError(f"{key}: there is no such setting{did_you_mean(key, known) or '.'} Known here: {', '.join(sorted(known))}")
+            raise SpecError(
+                f"{key}: there is no such setting{did_you_mean(key, known) or '.'} Known here: {', '.join(sorted(known))}"
+            )
         flag = f"--{key.replace('_', '-')}"
         if isinstance(value, bool):
             words += [flag] if value else ([] if key in _PACKAGING else [flag.replace("--", "--no-", 1)])

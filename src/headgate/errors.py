@@ -92,9 +92,13 @@ class NotFound(HeadgateError):
 
 
 class MethodNotAllowed(HeadgateError):
-    """The path exists, but not with this verb."""
+    """The path exists, but not with this verb; ``allow`` names those it has."""
 
     status, grpc, code = 405, 12, "method_not_allowed"
+
+    def __init__(self, message: str, allow: str = "") -> None:
+        super().__init__(message)
+        self.allow = allow
 
 
 class Conflict(HeadgateError):

@@ -18,7 +18,15 @@ class Ranker:
 def test_settings_are_the_flags_of_serve() -> None:
     """Settings in Python are flags by the same name; what is None or off is not given."""
     words = assembly._flags(
-        {"replicas": 2, "max_delay": "5ms", "also": [1, 2], "idempotent": False, "trust_pickle": True, "relock": False, "threads": None}
+        {
+            "replicas": 2,
+            "max_delay": "5ms",
+            "also": [1, 2],
+            "idempotent": False,
+            "trust_pickle": True,
+            "relock": False,
+            "threads": None,
+        }
     )
     assert words == ["--replicas", "2", "--max-delay", "5ms", "--also", "1,2", "--no-idempotent", "--trust-pickle"]
 

@@ -89,7 +89,9 @@ def _as_numbers(name: str, array: np.ndarray[Any, Any], field: Field) -> np.ndar
         try:
             return np.array(array.tolist(), dtype=wanted)
         except (TypeError, ValueError, OverflowError) as error:
-            raise InvalidRequest(f"input {name!r}: expected {field.dtype}, got objects that are no such numbers ({error})") from None
+            raise InvalidRequest(
+                f"input {name!r}: expected {field.dtype}, got objects that are no such numbers ({error})"
+            ) from None
     elif array.size and not np.can_cast(array.dtype, wanted, "same_kind"):
         cast = f".astype({wanted.name!r})"
         raise InvalidRequest(f"input {name!r}: expected {field.dtype}, got {array.dtype}; cast it with {cast} if that is meant")
@@ -122,7 +124,9 @@ def _lift(typed: Typed, metadata: Metadata) -> tuple[Typed, bool]:
         return typed, False
     if len(rows) != len(typed):
         whole = next(name for name in typed if name not in rows)
-        raise InvalidRequest(f"input {rows[0]!r} is one row, but {whole!r} is not; give every input for one row, or every one for a batch")
+        raise InvalidRequest(
+            f"input {rows[0]!r} is one row, but {whole!r} is not; give every input for one row, or every one for a batch"
+        )
     return {name: (dtype, array[None]) for name, (dtype, array) in typed.items()}, True
 
 
@@ -152,7 +156,9 @@ def _frame(like: Any, library: str, outputs: Arrays) -> Any:
     for name, array in outputs.items():
         if array.shape[:1] != (len(like),):
             shape = list(array.shape)
-            raise InvalidRequest(f"output {name!r} has shape {shape}, not one entry for each of {len(like)} rows; send a dict of arrays")
+            raise InvalidRequest(
+                f"output {name!r} has shape {shape}, not one entry for each of {len(like)} rows; send a dict of arrays"
+            )
         columns.update(_columns(name, array))
     if library == "pandas":
         return importlib.import_module(library).DataFrame(columns, index=like.index)

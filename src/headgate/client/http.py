@@ -116,7 +116,9 @@ class AsyncClient:
         """Run ``deployment`` on ``data``; see `Client.predict`."""
         return await self._run(steps.predict(self._known, deployment, data, Options(version, timeout, parameters, request_id)))
 
-    async def predict_rows(self, deployment: str, rows: Any, *, version: int | str | None = None, timeout: float | None = None) -> Any:
+    async def predict_rows(
+        self, deployment: str, rows: Any, *, version: int | str | None = None, timeout: float | None = None
+    ) -> Any:
         """Run ``deployment`` on plain rows; see `Client.predict_rows`."""
         return await self._run(steps.predict_rows(deployment, rows, Options(version, timeout)))
 
@@ -168,7 +170,12 @@ def _settings(url: str, key: str | None, timeout: float, ca: str | None) -> dict
 
 
 def _call(request: Request) -> dict[str, Any]:
-    call: dict[str, Any] = {"method": request.method, "url": request.path, "headers": dict(request.headers), "content": request.body}
+    call: dict[str, Any] = {
+        "method": request.method,
+        "url": request.path,
+        "headers": dict(request.headers),
+        "content": request.body,
+    }
     if request.timeout is not None:
         call["timeout"] = request.timeout
     return call
@@ -186,7 +193,9 @@ def _explained(url: str) -> Iterator[None]:
     try:
         yield
     except httpx.ConnectError as error:
-        raise ServerUnreachable(f"no server answers at {url} ({error}); start one with 'headgate serve', or check the url") from None
+        raise ServerUnreachable(
+            f"no server answers at {url} ({error}); start one with 'headgate serve', or check the url"
+        ) from None
     except httpx.TimeoutException:
         raise DeadlineExceeded(f"{url} has not answered in time; give it more (timeout=), or look at 'headgate status'") from None
     except httpx.TransportError as error:

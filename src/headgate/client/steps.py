@@ -60,7 +60,9 @@ def predict_rows(deployment: str, rows: Any, options: Options) -> Steps[Any]:
     """Run the deployment on rows of plain values: a dict for one, a list of them for several; the answer has the same form."""
     if options.parameters:
         raise InvalidRequest("parameters: rows carry none; send named arrays (a dict), which do")
-    path = f"/predict/{quote(deployment, safe='')}" + (f"/versions/{quote(str(options.version), safe='')}" if options.version else "")
+    path = f"/predict/{quote(deployment, safe='')}" + (
+        f"/versions/{quote(str(options.version), safe='')}" if options.version else ""
+    )
     try:
         body = json.dumps(rows, separators=(",", ":"), default=_plain).encode()
     except TypeError as error:

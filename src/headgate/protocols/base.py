@@ -11,7 +11,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple, Protocol as Interface
 
-from headgate.errors import HeadgateError, InvalidRequest
+import msgspec
+
+from headgate.errors import HeadgateError, InvalidRequest, MethodNotAllowed
 from headgate.package.signature import Signature, TensorSpec
 from headgate.tensors import DTYPES, Buffer, DType, elements
 
@@ -362,13 +364,13 @@ Answer = Callable[[Request, Catalogue], Reply]
 
 def error_reply(error: HeadgateError) -> Reply:
     """``{"error": text, "code": word}`` with the error's status, as the Open Inference Protocol wants it."""
-    from msgspec import json
-
     text = str(error)
     if len(text) > 1000:
         text = text[:1000] + " ..."
     headers = b"" if error.retry_after is None else b"retry-after: %d\r\n" % max(1, round(error.retry_after))
-    return Reply(json.encode({"error": text, "code": error.code}), status=error.status, headers=headers)
+    if isinstance(error, MethodNotAllowed):
+        headers += b"allow: %b\r\n" % error.allow.encode()
+    return Reply(msgspec.json.encode({"error": text, "code": error.code}), status=error.status, headers=headers)
 
 
 CONTRACT = Protocol

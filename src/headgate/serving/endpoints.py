@@ -99,7 +99,8 @@ class Endpoints:
             if _fits(pattern, segments) is not None
         }
         if verbs:
-            return MethodNotAllowed(f"Method Not Allowed: {head.path[:200]} takes {', '.join(sorted(verbs))}, not {head.method}")
+            allow = ", ".join(sorted(verbs))
+            return MethodNotAllowed(f"Method Not Allowed: {head.path[:200]} takes {allow}, not {head.method}", allow)
         return NotFound(f"there is no path {head.path[:200]} here; models answer at /v2/models/NAME/infer and /predict/NAME")
 
     def _check_host(self, head: Head) -> None:

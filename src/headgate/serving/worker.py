@@ -57,8 +57,11 @@ class Worker:
         `ModelFailed` for everything else it raises, or if what it returns is not what the signature promises.
         """
         inputs: Arrays = {}
-        for index, dtype, shape, data in message.tensors:
-            inputs[self._names[index]] = to_numpy(BY_CODE[dtype], shape, data)
+        try:
+            for index, dtype, shape, data in message.tensors:
+                inputs[self._names[index]] = to_numpy(BY_CODE[dtype], shape, data)
+        except ValueError as error:
+            raise InvalidRequest(f"an input cannot be read as the array its shape says: {error}") from error
         parameters = json.loads(message.extra) if message.extra else {}
         started = time.perf_counter_ns()
         try:
@@ -81,9 +84,10 @@ class Worker:
         array = outputs.get(name)
         if array is None:
             raise ModelFailed(f"the model returned no output {name!r}, which its signature promises; it returned {sorted(outputs)}")
-        if array.ndim != len(shape) or (rows is not None and array.shape[0] != rows):
-            expected = ["rows" if rows is None else rows, *shape[1:]] if rows is not None else list(shape)
-            raise ModelFailed(f"output {name!r} has shape {list(array.shape)}, its signature promises {expected}")
+        if array.shape != shape:
+            promised = shape if rows is None else (rows, *shape[1:])
+            if array.ndim != len(shape) or any(want not in (-1, size) for want, size in zip(promised, array.shape, strict=True)):
+                raise ModelFailed(f"output {name!r} has shape {list(array.shape)}, its signature promises {list(promised)}")
         data = from_numpy(dtype, array)
         return Packed(index, dtype.code, array.shape, (data,), len(data))
 

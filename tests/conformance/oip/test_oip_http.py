@@ -96,6 +96,7 @@ def test_p09_wrong_verb_405_unknown_path_404(server: Server) -> None:
         answer = server.request(method, path)
         assert answer.status == 405, path
         assert "Method Not Allowed" in answer.error
+        assert answer.headers["allow"] in ("GET", "POST")
     for path in ("/v3", "/", "/v2/models/sum/infer/more", "/v2/nothing"):
         assert server.get(path).status == 404, path
 

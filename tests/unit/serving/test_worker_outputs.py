@@ -1,0 +1,65 @@
+"""What a model returns is held against its signature before anyone sees it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from headgate.errors import ModelFailed
+from headgate.serving.link import Message, Unpacked
+from headgate.serving.worker import Worker
+from headgate.tensors import DTYPES
+
+CODE = """
+from typing import Annotated
+import numpy as np
+
+class Model:
+    batched = True
+    def predict(self, n: int) -> Annotated[np.ndarray, "FP32[4]"]:
+        wrong = int(n[0])
+        if wrong == 9:
+            return np.zeros((len(n) + 1, 4), "float32")
+        return np.zeros((len(n), wrong), "float32")
+"""
+
+
+@pytest.fixture
+def worker(tmp_path: Path) -> Worker:
+    """A model whose output is as wide as its first input says, and 4 by its signature."""
+    (tmp_path / "files").mkdir()
+    (tmp_path / "files" / "model.py").write_text(CODE)
+    signature = {
+        "inputs": [{"name": "n", "dtype": "INT64", "shape": [-1]}],
+        "outputs": [{"name": "output", "dtype": "FP32", "shape": [-1, 4]}],
+        "batched": True,
+    }
+    manifest = {"runtime": "python", "entry": "model.py:Model", "signature": signature, "files": {}}
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    made = Worker(tmp_path, device="cpu", threads=1)
+    made.load()
+    return made
+
+
+def message(*values: int) -> Message:
+    """A batch of these rows."""
+    data = memoryview(np.array(values, "int64").tobytes())
+    return Message(len(values), 0, b"", [Unpacked(0, DTYPES["INT64"].code, (len(values),), data)])
+
+
+def test_what_fits_the_signature_is_packed(worker: Worker) -> None:
+    """The right shape goes out as it is."""
+    outputs, _ = worker.run(message(4, 1))
+    assert [tuple(packed.shape) for packed in outputs] == [(2, 4)]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"), [(3, r"has shape \[2, 3\], its signature promises \[2, 4\]"), (9, r"has shape \[3, 4\]")]
+)
+def test_what_does_not_is_the_models_failure(worker: Worker, wrong: int, said: str) -> None:
+    """A wrong width or number of rows is an error that names both shapes, never an answer."""
+    with pytest.raises(ModelFailed, match=said):
+        worker.run(message(wrong, 1))
