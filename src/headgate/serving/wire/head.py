@@ -132,11 +132,8 @@ def _measure(head: Head, json_bytes: int, binary_bytes: int) -> None:
     head.accept_encoding = headers.get("accept-encoding", "")
     head.expects_continue = headers.get("expect", "").lower() == "100-continue"
     head.timing = headers.get("x-headgate-timing", "") not in ("", "0", "false")
-    head.limit = (
-        binary_bytes
-        if "inference-header-content-length" in headers or "octet-stream" in headers.get("content-type", "")
-        else json_bytes
-    )
+    # Not by Content-Type, which anybody may write: without this header the whole body is parsed as JSON.
+    head.limit = binary_bytes if "inference-header-content-length" in headers else json_bytes
     if "transfer-encoding" in headers:
         if headers["transfer-encoding"].strip().lower() != "chunked":
             raise InvalidRequest("transfer-encoding: only 'chunked' is understood")
