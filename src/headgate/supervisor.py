@@ -6,6 +6,7 @@ docs/architecture/processes.md for the files, sockets and signals it keeps. Linu
 
 from __future__ import annotations
 
+import os
 import selectors
 import signal
 import socket
@@ -96,7 +97,13 @@ class Supervisor:
         wanted, home = self._options, str(self._home.path)
         url = listeners.url(listener, wanted.secure)
         control_url = listeners.url(control_listener, wanted.secure)
-        files.replace(self._home.server, {**files.identity(), "inference_url": url, "control_url": control_url})
+        server = {
+            **files.identity(),
+            "inference_url": url,
+            "control_url": control_url,
+            "tls_cert": wanted.tls_cert and os.path.abspath(wanted.tls_cert),
+        }
+        files.replace(self._home.server, {key: value for key, value in server.items() if value is not None})
         self._door = listeners.Door(listener)
         self._add(options.gateway(wanted, home, listener.fileno()))
         self._add(options.control(wanted, home, control_listener.fileno(), url))

@@ -15,7 +15,14 @@ from headgate import errors
 from headgate.cli import waiting
 from headgate.cli.main import main
 
-SPEC = {"name": "fraud", "model": "fraud@1", "also": [], "scale": {"min_replicas": 3, "max_replicas": 3}, "timeout": 30.0, "v1": None}
+SPEC = {
+    "name": "fraud",
+    "model": "fraud@1",
+    "also": [],
+    "scale": {"min_replicas": 3, "max_replicas": 3},
+    "timeout": 30.0,
+    "v1": None,
+}
 
 
 def replica(state: str, reason: str = "") -> dict[str, Any]:
@@ -171,7 +178,9 @@ def test_another_server_is_told_as_such(control: Control, capsys: pytest.Capture
 def test_nobody_at_the_url(capsys: pytest.CaptureFixture[str]) -> None:
     """A server that does not answer is said with its URL and what to do, with 8."""
     assert main(["status", "--server", "http://127.0.0.1:1"]) == errors.ServerUnreachable.exit
-    assert "no server answers at http://127.0.0.1:1 (Connection refused); start one with 'headgate serve'" in capsys.readouterr().err
+    assert (
+        "no server answers at http://127.0.0.1:1 (Connection refused); start one with 'headgate serve'" in capsys.readouterr().err
+    )
 
 
 def test_deploying_keeps_what_is_not_given(control: Control, capsys: pytest.CaptureFixture[str]) -> None:

@@ -51,7 +51,9 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     monkeypatch.delenv("HEADGATE_SERVER", raising=False)
 
     def call(*words: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run([sys.executable, "-m", "headgate.cli.main", *words], capture_output=True, text=True, timeout=120, check=False)
+        return subprocess.run(
+            [sys.executable, "-m", "headgate.cli.main", *words], capture_output=True, text=True, timeout=120, check=False
+        )
 
     return call
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from headgate.home import Home
-from headgate.supervision import processes
+from headgate.supervision import listeners, processes
 from headgate.supervision.listeners import Address
 from headgate.supervision.options import CONTROL, GATEWAY
 
@@ -91,6 +91,8 @@ def take_listener(link: Path, limit: float = PATIENCE) -> socket.socket | None:
     taken = socket.socket(fileno=fds.pop(0)) if kind == _LISTENERS and fds and _listens(fds[0]) else None
     for fd in fds:
         os.close(fd)
+    if taken is not None:
+        listeners.hear(taken)
     return taken
 
 

@@ -14,7 +14,7 @@ from headgate.errors import Conflict, SpecError
 BACKLOG = 4096
 LAST_IN = 0.1
 """Seconds for the gateway to accept who has connected before the port is shut; it listens longer, see `Gateway.drain`."""
-_SO_ATTACH_FILTER = 26
+_SO_ATTACH_FILTER, _SO_DETACH_FILTER = 26, 27
 Address = tuple[socket.AddressFamily, Any]
 """A family and an address as `socket.socket.bind` takes it."""
 
@@ -90,6 +90,12 @@ def _deafen(listener: socket.socket) -> None:
     drop = ctypes.create_string_buffer(struct.pack("HBBI", 6, 0, 0, 0))  # a socket filter of one instruction: keep 0 bytes
     with suppress(OSError):
         listener.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("HP", 1, ctypes.addressof(drop)))
+
+
+def hear(listener: socket.socket) -> None:
+    """Undo what a supervisor that was killed in the middle of shutting its door may have left."""
+    with suppress(OSError):  # there is no filter
+        listener.setsockopt(socket.SOL_SOCKET, _SO_DETACH_FILTER, 0)
 
 
 def url(listener: socket.socket, secure: bool) -> str:
