@@ -22,7 +22,7 @@ ROOT = TESTS.parent
 FIRST = ("house", "unit", "property", "conformance", "runtimes", "protocols", "process", "fault", "models", "clients", "docs")
 """The order in which suites run, cheap ones first; those not named here follow by name."""
 ENVIRONMENTS = TESTS / "environments"
-WITHOUT_ENVIRONMENTS = frozenset({"house", "unit", "property", "docs"})
+WITHOUT_ENVIRONMENTS = frozenset({"house", "unit", "property"})
 """Suites that need none of them: on their own they start at once."""
 NO_TESTS = 5
 """pytest's exit code when nothing was selected: all tests of the suite are long, or none is."""

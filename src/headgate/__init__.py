@@ -14,15 +14,17 @@ if TYPE_CHECKING:
     from headgate.assembly import serve as serve
     from headgate.client import AsyncClient as AsyncClient, Client as Client
     from headgate.errors import HeadgateError as HeadgateError, InvalidRequest as InvalidRequest
+    from headgate.runtimes.base import InvalidInput as InvalidInput
 
 _HOMES = {
     "AsyncClient": "headgate.client",
     "Client": "headgate.client",
     "HeadgateError": "headgate.errors",
+    "InvalidInput": "headgate.runtimes.base",
     "InvalidRequest": "headgate.errors",
     "serve": "headgate.assembly",
 }
-__all__ = ["AsyncClient", "Client", "HeadgateError", "InvalidRequest", "__version__", "serve"]
+__all__ = ["AsyncClient", "Client", "HeadgateError", "InvalidInput", "InvalidRequest", "__version__", "serve"]
 
 
 def __getattr__(name: str) -> Any:

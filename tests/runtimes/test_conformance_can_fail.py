@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from headgate.runtimes.base import Arrays
+from headgate.runtimes.python import PythonRuntime
 from headgate.testing import runtimes as suite
 
 HEAD = """
@@ -19,8 +22,6 @@ GOOD = "return x.sum(axis=1)"
 BREAKS = {
     "answers_as_its_framework": "return x.sum(axis=1) + 0.001",
     "is_described_as_it_behaves": "return x.sum(axis=1, keepdims=True)",
-    "leaves_its_inputs_alone": "x = np.lib.stride_tricks.as_strided(x, writeable=True) if x.flags.writeable else x\n        x.sort(0)\n"
-    "        return x.sum(axis=1)",
     "loads_twice": "os.environ['CALLS'] += 'x'\n        return x.sum(axis=1) + (len(os.environ['CALLS']) > 1)",
     "keeps_its_memory": "Model.kept.append(np.ones(4000))\n        return x.sum(axis=1)",
     "keeps_rows_in_order": "return np.sort(x.sum(axis=1))",
@@ -54,6 +55,20 @@ def test_a_broken_one_does_not(tmp_path: Path, name: str, monkeypatch: pytest.Mo
     monkeypatch.setenv("CALLS", "")  # what copies of a model share
     with pytest.raises((AssertionError, ValueError)):
         getattr(suite, name)(sample(tmp_path, BREAKS[name]))
+
+
+def test_a_runtime_that_changes_its_inputs_does_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sound = PythonRuntime.predict
+
+    def changing(self: PythonRuntime, inputs: Arrays, parameters: Mapping[str, object]) -> Arrays:
+        answer = sound(self, inputs, parameters)
+        if inputs["x"].flags.writeable:
+            inputs["x"][0] = -1
+        return answer
+
+    monkeypatch.setattr(PythonRuntime, "predict", changing)
+    with pytest.raises(AssertionError, match="input 'x' was changed"):
+        suite.leaves_its_inputs_alone(sample(tmp_path, GOOD))
 
 
 def test_a_file_nobody_claims(tmp_path: Path) -> None:

@@ -121,6 +121,10 @@ class Endpoints:
 
     def _put(self, fields: dict[str, Any], expected: int | None) -> None:
         spec = parse_spec(fields)
+        if spec.v1 is not None:  # a setting that would be ignored is refused
+            raise SpecError(
+                f"v1: this version of Headgate serves no /v1 paths yet, so {spec.v1!r} would mean nothing; leave it out"
+            )
         version = self._backend.registry.version(spec.model)
         for number in spec.also:
             self._backend.registry.version(f"{version.model}@{number}")

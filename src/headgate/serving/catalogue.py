@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from headgate.clock import Clock
-from headgate.errors import NotFound
+from headgate.errors import NotFound, did_you_mean
 from headgate.routes import RouteTable
 from headgate.serving.deployment import Deployment
 from headgate.serving.metrics import Metrics
@@ -47,13 +47,15 @@ class Catalogue:
     @property
     def ready(self) -> bool:
         """Whether everything that should serve would compute a request now."""
-        return not self.draining and all(deployment.ready for deployment in self._by_name.values())
+        # Before the first table nobody knows what should be served here.
+        return not self.draining and self.table.id > 0 and all(deployment.ready for deployment in self._by_name.values())
 
     def deployment(self, name: str) -> Deployment:
         """Return the deployment called ``name``. Raises `NotFound`."""
         found = self._by_name.get(name)
         if found is None:
-            raise NotFound(f"Request for unknown model: '{name[:200]}' is not found; here are {sorted(self._by_name)}")
+            hint = did_you_mean(name, self._by_name) or f"; here are {sorted(self._by_name)}"
+            raise NotFound(f"Request for unknown model: '{name[:200]}' is not found{hint}")
         return found
 
     def deployments(self) -> Iterable[Deployment]:

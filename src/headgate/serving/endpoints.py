@@ -101,7 +101,9 @@ class Endpoints:
         if verbs:
             allow = ", ".join(sorted(verbs))
             return MethodNotAllowed(f"Method Not Allowed: {head.path[:200]} takes {allow}, not {head.method}", allow)
-        return NotFound(f"there is no path {head.path[:200]} here; models answer at /v2/models/NAME/infer and /predict/NAME")
+        return NotFound(
+            f"there is no path {head.path[:200]} here; models answer at /v2/models/NAME/infer and /predict/NAME, and /docs shows them"
+        )
 
     def _check_host(self, head: Head) -> None:
         """Refuse DNS rebinding (Host) and other sites' pages (Origin)."""

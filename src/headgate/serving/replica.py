@@ -187,9 +187,8 @@ class Replica:
                 if not self._answer(by_fd[fd]):
                     poll.unregister(fd)
                     by_fd.pop(fd).close()
-            if by_fd:
-                orphan_since = time.monotonic()
-            elif time.monotonic() - orphan_since > ORPHAN_SECONDS:
+                    orphan_since = time.monotonic()
+            if not by_fd and time.monotonic() - orphan_since > ORPHAN_SECONDS:
                 print(f"no gateway for {ORPHAN_SECONDS:g} s: ending", file=sys.stderr, flush=True)
                 return
             if missing and not ready:

@@ -182,17 +182,20 @@ class Revision:
                 continue
             request.deaths += 1
             if not self.route.idempotent:
-                self.fail(
-                    request, ReplicaLost(f"the replica of {self.name} died while it computed this request; it was not run again")
-                )
+                self.fail(request, ReplicaLost(f"the replica of {self.name} {self._end(request, now)}; it was not run again"))
             elif request.deaths > 1:
                 self._quarantine.add(request, now)
-                self.fail(
-                    request,
-                    ReplicaLost(f"two replicas of {self.name} died while they computed this request; it is not run again", None),
-                )
+                said = f"a second replica of {self.name} {self._end(request, now)}; it is not run again"
+                self.fail(request, ReplicaLost(said, None))
             else:
                 self._put_back([request])
+
+    def _end(self, request: InferRequest, now: float) -> str:
+        """Say how a replica ended that had this request: it ends itself when a batch passes its limit."""
+        limit = self.route.batch_timeout
+        if request.started is not None and now - request.started >= limit:
+            return f"was ended because this request's batch took longer than batch_timeout ({limit:g} s)"
+        return "died while it computed this request"
 
     def expire(self, now: float) -> None:
         """Answer everything that is past its deadline; what waits of it will never be run."""

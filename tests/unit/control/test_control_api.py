@@ -228,6 +228,7 @@ def test_a_deploy_answers_with_its_revision(served):
         ({"model": "fraud", "scale": {"min_replica": 2}}, "invalid_spec", "did you mean 'min_replicas'?"),
         ({"model": "fraud", "name": "churn"}, "invalid_spec", "name: expected 'fraud', as the path says, got 'churn'"),
         ({"model": "fraud", "timeout": "soon"}, "invalid_spec", "timeout: expected a duration"),
+        ({"model": "fraud", "v1": "kserve"}, "invalid_spec", "v1: this version of Headgate serves no /v1 paths yet"),
         ({}, "invalid_spec", "model"),
         ({"model": "fraud@7"}, "not_found", "fraud@7: there is no such version"),
         ({"model": "frud"}, "not_found", "did you mean 'fraud'?"),

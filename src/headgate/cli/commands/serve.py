@@ -32,7 +32,6 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         help="seconds between 'not ready' and the end of listening (default: 5; 0 on a terminal)",
     )
     _add_security(parser)
-    parser.add_argument("--default-deployment", metavar="NAME", help="who answers paths that name no model, such as /invocations")
     parser.add_argument(
         "--limit", type=flags.limit, action="append", default=[], metavar="NAME=N",
         help=f"a limit of the inference port, such as json_bytes=8MiB; repeatable ({', '.join(flags.LIMITS)})",
@@ -71,7 +70,6 @@ def run(args: argparse.Namespace) -> int:
             tls_cert=args.tls_cert,
             tls_key=args.tls_key,
             hosts=args.allow_host,
-            default_deployment=args.default_deployment,
             require_key=not args.insecure and not (_is_loopback(args.host) and _is_loopback(args.control_host)),
             insecure=args.insecure,
             limits=dict(args.limit),
