@@ -58,7 +58,8 @@ class Reader:
         if block.language == "python":
             return ""
         inference, control = self.ports.values()
-        own = f'if [ "$1" = serve ]; then set -- "$@" --port {inference} --control-port {control}; fi'
+        # No load balancer has to notice: a page that says nothing else ends without the delay for one.
+        own = f'if [ "$1" = serve ]; then set -- serve --drain-delay 0 "${{@:2}}" --port {inference} --control-port {control}; fi'
         return f'set -euo pipefail\nheadgate() {{ {own}; command headgate "$@"; }}\n'
 
     def _ported(self, code: str) -> str:

@@ -81,7 +81,7 @@ def test_the_example_is_run_as_the_signature_says(tmp_path: Path, monkeypatch: p
         (RuntimeError("no memory"), "fails on the package's own example: RuntimeError: no memory"),
         ({}, "no output 'y'"),
         ({"y": GOOD[:1]}, "shape"),
-        ({"y": np.zeros((2, 4), np.float32)}, r"shape \[2, 4\], its signature promises \[-1, 3\]"),
+        ({"y": np.zeros((2, 4), np.float32)}, r"shape \[2, 4\], its signature promises \[2, 3\]"),
         ({"y": GOOD.astype(np.float64)}, "is FP64, its signature promises FP32"),
     ],
     ids=["raises", "missing", "rows", "width", "dtype"],
