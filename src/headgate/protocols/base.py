@@ -52,6 +52,7 @@ class Plan:
         "kind",
         "max_rows",
         "model",
+        "notes",
         "outputs",
         "parameters",
         "required",
@@ -76,6 +77,8 @@ class Plan:
         """Of all inputs, where they share one: ``float``, ``int``, ``bool``, ``bytes``; lets a decoder check types as it parses."""
         self.max_rows = max_rows
         self.splittable = splittable
+        self.notes: dict[Any, Any] = {}
+        """What a protocol has worked out about requests for this plan; goes with it."""
 
     def input(self, name: str) -> InputPlan:
         """Return the input called ``name``. Raises `InvalidRequest` if there is none."""

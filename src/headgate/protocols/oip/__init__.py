@@ -17,6 +17,7 @@ from headgate.json_tensors import encode_values, unpack_values
 from headgate.protocols.base import Catalogue, InferRequest, InferResponse, OutputTensor, Plan, Protocol, Reply, Request, Route
 from headgate.protocols.oip.body import Body, check_parameters, flag, output_binary, parse, priority, timeout
 from headgate.protocols.oip.inputs import header_length, pack, pack_binary, read_raw
+from headgate.protocols.oip.layout import keep, known
 from headgate.tensors import Buffer, elements
 
 EXTENSIONS = ["binary_tensor_data", "parameters", "schedule_policy"]
@@ -56,7 +57,14 @@ class OIP(Protocol):
         view = memoryview(body)
         if size == 0:
             return read_raw(view, plan)
-        return self._read(parse(view[:size], plan), view[size:], plan)
+        json = bytes(view[:size])
+        layout = known(plan, json, len(body))
+        if layout is not None:
+            return layout.request(view)
+        parsed = parse(json, plan)
+        infer = self._read(parsed, view[size:], plan)
+        keep(plan, json, len(body), infer, [plan.by_name[tensor.name].index for tensor in parsed.inputs])
+        return infer
 
     def _read(self, body: Body, blobs: memoryview | None, plan: Plan) -> InferRequest:
         request = InferRequest(len(plan.inputs))
