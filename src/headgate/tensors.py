@@ -57,6 +57,8 @@ DTYPES: dict[str, DType] = {
     )
 }
 BY_CODE: dict[int, DType] = {d.code: d for d in DTYPES.values()}
+BY_NUMPY: dict[str, str] = {d.numpy: d.name for d in DTYPES.values() if d.name not in ("BYTES", "BF16")}
+"""The protocol's name by NumPy's, which most frameworks use too; BYTES and BF16 are called differently everywhere."""
 
 
 class Tensor:

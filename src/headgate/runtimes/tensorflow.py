@@ -12,23 +12,9 @@ import numpy as np
 
 from headgate.errors import UnsupportedModel
 from headgate.runtimes.base import Arrays, Described, Runtime, TensorSpec
+from headgate.tensors import BY_NUMPY
 
-_DTYPES = {
-    "bool": "BOOL",
-    "uint8": "UINT8",
-    "uint16": "UINT16",
-    "uint32": "UINT32",
-    "uint64": "UINT64",
-    "int8": "INT8",
-    "int16": "INT16",
-    "int32": "INT32",
-    "int64": "INT64",
-    "float16": "FP16",
-    "float32": "FP32",
-    "float64": "FP64",
-    "bfloat16": "BF16",
-    "string": "BYTES",
-}
+_DTYPES = BY_NUMPY | {"bfloat16": "BF16", "string": "BYTES"}
 
 
 class TensorflowRuntime(Runtime):

@@ -44,7 +44,6 @@ class Endpoints:
         self._require_key = require_key
         self._keys: dict[str, KeyRoute] | None = None
         """By hash; None until a routing table has said which there are."""
-        self.default: str | None = None
         self._by_length: dict[int, list[tuple[list[str], Endpoint]]] = {}
         for protocol in self._protocols:
             for route in protocol.routes:
@@ -58,10 +57,6 @@ class Endpoints:
     def set_keys(self, keys: Iterable[KeyRoute]) -> None:
         """Take over the keys that are valid now."""
         self._keys = {key.sha256: key for key in keys}
-
-    def set_default(self, deployment: str | None) -> None:
-        """Take over whom the paths without a name mean."""
-        self.default = deployment
 
     def resolve(self, head: Head) -> None:
         """Fill in ``endpoint`` and ``params``, or ``error``. Says nothing about paths to whom has no key."""

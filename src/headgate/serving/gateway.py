@@ -172,7 +172,6 @@ class Gateway:
         """Make ``table`` the one in force."""
         self.catalogue.apply(table)
         self.endpoints.set_keys(table.keys)
-        self.endpoints.set_default(table.default_deployment)
         self.heads.clear()
         for replica in self.links.replicas():
             self._attach(replica)
