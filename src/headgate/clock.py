@@ -30,6 +30,9 @@ class SystemClock:
     wall = staticmethod(time.time)
 
 
+_COUNTS = [f"{count:03x}" for count in range(0x1000)]
+
+
 class EventIds:
     """UUIDv7 strings (RFC 9562, section 5.7) that sort by the order they were drawn in.
 
@@ -57,4 +60,4 @@ class EventIds:
             self._prefix = f"{stamp[:8]}-{stamp[8:]}-7"
         count = self._count
         self._count = count + 1
-        return f"{self._prefix}{count:03x}{self._tail}"
+        return f"{self._prefix}{_COUNTS[count]}{self._tail}"

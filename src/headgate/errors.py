@@ -8,6 +8,7 @@
     ├── Unauthenticated               no key, or one nobody knows         401  UNAUTHENTICATED     exit 4
     ├── PermissionDenied              the key lacks the scope             403  PERMISSION_DENIED   exit 4
     ├── NotFound                      no such model, version, path        404  NOT_FOUND           exit 5
+    │   └── UnknownModel              no deployment (version) of the name 404
     ├── MethodNotAllowed              the path exists, the verb does not  405  UNIMPLEMENTED
     ├── Conflict                      the state forbids it                409  ABORTED             exit 6
     ├── Misdirected                   Host or Origin is not ours          421  PERMISSION_DENIED
@@ -89,6 +90,15 @@ class NotFound(HeadgateError):
     """There is no such deployment, model, version or path."""
 
     status, grpc, exit, code = 404, 5, 5, "not_found"
+
+
+class UnknownModel(NotFound):
+    """A request names a deployment, or a version of one, that is not served; protocols say it in their own words."""
+
+    def __init__(self, message: str, model: str = "", version: str | None = None) -> None:
+        super().__init__(message)
+        self.model = model
+        self.version = version
 
 
 class MethodNotAllowed(HeadgateError):

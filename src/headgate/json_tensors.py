@@ -91,8 +91,10 @@ def check_types(dtype: DType, values: Sequence[Any], field: str) -> None:
 def unpack_values(dtype: DType, data: Buffer, count: int, field: str) -> list[Any]:
     """Return the elements as Python values, flat. Raises `InvalidRequest` where BYTES are not UTF-8, which JSON cannot carry."""
     if dtype.typecode:
+        if count <= 64:
+            return list(_packer(dtype.typecode, count).unpack(data))
         view = memoryview(data).cast("B")
-        return view.cast(dtype.typecode).tolist() if count else []  # type: ignore[call-overload]  # any typecode
+        return view.cast(dtype.typecode).tolist()  # type: ignore[call-overload]  # any typecode
     if dtype.kind == "bytes":
         try:
             return [item.decode() for item in unframe_bytes(data, count)]

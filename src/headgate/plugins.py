@@ -10,8 +10,12 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 import pkgutil
+import re
+import shlex
+import sys
 from collections.abc import Iterator
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from headgate.errors import Unsupported, did_you_mean
@@ -31,9 +35,17 @@ def load(shelf: str, name: str) -> Any:
 
     Raises `Unsupported` with the likely spelling if there is none of that name.
     """
+    found = _classes(shelf, name)
+    if len(found) != 1:
+        raise TypeError(f"{shelf}.{name} must define exactly one public plugin class, it has {len(found)}")
+    return found[0]
+
+
+@cache
+def _classes(shelf: str, name: str) -> tuple[Any, ...]:
     entry = _entry_points(shelf).get(name)
     if entry is not None:
-        return entry.load()
+        return (entry.load(),)
     if name not in names(shelf):
         known = names(shelf)
         raise Unsupported(f"there is no {name!r} in {shelf}{did_you_mean(name, known) or '.'} It has: {', '.join(known)}")
@@ -45,18 +57,31 @@ def load(shelf: str, name: str) -> Any:
         for value in vars(module).values()
         if isinstance(value, type)
         and issubclass(value, contract)
-        and value.__module__ == module.__name__
+        and f"{value.__module__}.".startswith(f"{module.__name__}.")
         and not value.__name__.startswith("_")
     ]
-    if len(found) != 1:
-        raise TypeError(f"{module.__name__} must define exactly one public subclass of {contract.__name__}, it has {len(found)}")
-    return found[0]
+    if not found:
+        raise TypeError(f"{module.__name__} must define a public subclass of {contract.__name__}, it has none")
+    return tuple(found)
 
 
 def load_all(shelf: str) -> Iterator[tuple[str, Any]]:
-    """Yield ``(name, class)`` of every plugin on ``shelf``."""
+    """Yield ``(name, class)`` of every plugin on ``shelf``; a plugin that speaks over several transports has a class for each."""
     for name in names(shelf):
-        yield name, load(shelf, name)
+        for kind in _classes(shelf, name):
+            yield name, kind
+
+
+def install_command(extra: str, otherwise: str) -> str:
+    """Return the command that installs what Headgate's ``extra`` brings; ``otherwise`` where Headgate's own metadata is not at hand.
+
+    It names the requirements, not ``headgate[extra]``: those can be had wherever Headgate itself came from.
+    """
+    beside = str(Path(__file__).resolve().parents[1])  # the replica's side runs in environments that do not hold Headgate
+    found = next(iter(importlib.metadata.Distribution.discover(name="headgate", path=[beside, *sys.path])), None)
+    marked = [line.partition(";") for line in (found.requires if found else None) or ()]
+    wanted = [requirement for requirement, _, marker in marked if re.search(rf"""extra == ['"]{re.escape(extra)}['"]""", marker)]
+    return shlex.join(["pip", "install", *(wanted or [otherwise])])
 
 
 @cache

@@ -29,17 +29,17 @@ class Docs(Protocol):
         Route("GET", "/docs/try.js", "script", "open"),
     )
 
-    def page(self, _: Request, catalogue: Catalogue) -> Reply:
+    def page(self, _: Request, catalogue: Catalogue, _body: Buffer) -> Reply:
         """All deployments, each with its inputs, outputs and an example to try."""
         sections = "".join(_section(deployment) for deployment in catalogue.deployments())
         body = _PAGE.format(sections=sections or "<p>Nothing is deployed yet: <code>headgate deploy MODEL</code></p>")
         return Reply(body.encode(), _HTML, headers=_POLICY)
 
-    def style(self, _: Request, catalogue: Catalogue) -> Reply:
+    def style(self, _: Request, catalogue: Catalogue, _body: Buffer) -> Reply:
         """The style sheet."""
         return Reply(_STYLE, b"text/css; charset=utf-8")
 
-    def script(self, _: Request, catalogue: Catalogue) -> Reply:
+    def script(self, _: Request, catalogue: Catalogue, _body: Buffer) -> Reply:
         """What the Send buttons do."""
         return Reply(_SCRIPT, b"text/javascript; charset=utf-8")
 
@@ -55,7 +55,8 @@ class Docs(Protocol):
 def example_row(signature: Signature) -> dict[str, Any]:
     """Return a row that the model's signature allows, for people to start from."""
     skip = 1 if signature.batched else 0
-    return {spec.name: _example(spec, spec.shape[skip:]) for spec in signature.inputs if not spec.optional}
+    required = [spec for spec in signature.inputs if not spec.optional]
+    return {spec.name: _example(spec, spec.shape[skip:]) for spec in required or signature.inputs}
 
 
 def _example(spec: TensorSpec, shape: Sequence[int]) -> Any:

@@ -16,7 +16,7 @@ class Prometheus(Protocol):
     name: ClassVar[str] = "metrics"
     routes: ClassVar[Sequence[Route]] = (Route("GET", "/metrics", "metrics"),)
 
-    def metrics(self, _: Request, catalogue: Catalogue) -> Reply:
+    def metrics(self, _: Request, catalogue: Catalogue, _body: Buffer) -> Reply:
         """Everything this gateway counts."""
         return Reply(catalogue.metrics().encode(), b"text/plain; version=0.0.4; charset=utf-8")
 

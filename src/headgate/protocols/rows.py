@@ -68,7 +68,8 @@ def _fill(infer: InferRequest, into: InputPlan, rows: list[Any], plan: Plan, man
         return
     if missing:
         where = f"row {missing[0]}: " if many else ""
-        raise InvalidRequest(f"{where}input '{into.name}' ({into.dtype.name}) is missing. {_usage(plan)}")
+        said = "is missing, and other rows have it; give it for all rows or for none" if into.optional else "is missing"
+        raise InvalidRequest(f"{where}input '{into.name}' ({into.dtype.name}) {said}. {_usage(plan)}")
     values = [row[into.name] for row in rows]
     field = f"input '{into.name}'"
     if not plan.batched:
@@ -81,7 +82,12 @@ def _fill(infer: InferRequest, into: InputPlan, rows: list[Any], plan: Plan, man
         shape, data = [len(rows), *tail], values
     plan.check(into, into.dtype.name, shape)
     infer.shapes[into.index] = shape
-    infer.data[into.index] = pack_nested(into.dtype, shape, data, field)
+    try:
+        infer.data[into.index] = pack_nested(into.dtype, shape, data, field)
+    except InvalidRequest:
+        for at, value in enumerate(values if plan.batched else ()):
+            pack_nested(into.dtype, shape[1:], value, f"row {at}: {field}" if many else field)  # says the same of the row alone
+        raise
 
 
 def _shape_of(value: Any, into: InputPlan) -> list[int]:
@@ -114,7 +120,8 @@ def nested(values: list[Any], shape: Sequence[int]) -> Any:
 
 
 def _usage(plan: Plan) -> str:
-    fields = ", ".join(f'"{into.name}": {_kind(into)}' for into in plan.inputs)
+    required = [into for into in plan.inputs if not into.optional] or plan.inputs
+    fields = ", ".join(f'"{into.name}": {_kind(into)}' for into in required)
     return f"A request looks like {{{fields}}}"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from headgate.clock import Clock
-from headgate.errors import NotFound, did_you_mean
+from headgate.errors import InvalidRequest, UnknownModel, did_you_mean
 from headgate.routes import RouteTable
 from headgate.serving.deployment import Deployment
 from headgate.serving.metrics import Metrics
@@ -50,13 +50,26 @@ class Catalogue:
         # Before the first table nobody knows what should be served here.
         return not self.draining and self.table.id > 0 and all(deployment.ready for deployment in self._by_name.values())
 
-    def deployment(self, name: str) -> Deployment:
-        """Return the deployment called ``name``. Raises `NotFound`."""
+    def deployment(self, name: str | None) -> Deployment:
+        """Return the deployment called ``name``; None: the default one, else the only one. Raises `UnknownModel`, `InvalidRequest`."""
+        if name is None:
+            name = self._default()
         found = self._by_name.get(name)
         if found is None:
             hint = did_you_mean(name, self._by_name) or f"; here are {sorted(self._by_name)}"
-            raise NotFound(f"Request for unknown model: '{name[:200]}' is not found{hint}")
+            raise UnknownModel(f"Request for unknown model: '{name[:200]}' is not found{hint}", name)
         return found
+
+    def _default(self) -> str:
+        """Whom a request means that names no deployment."""
+        if self.table.default_deployment is not None:
+            return self.table.default_deployment
+        if len(self._by_name) == 1:
+            return next(iter(self._by_name))
+        raise InvalidRequest(
+            f"this path names no model, and there is no default among {sorted(self._by_name)}; the server's owner can name one with "
+            "--default-deployment"
+        )
 
     def deployments(self) -> Iterable[Deployment]:
         """Return all deployments, by name."""

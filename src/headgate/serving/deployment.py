@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from itertools import accumulate
 from typing import Any
 
-from headgate.errors import NotFound, NotReady
+from headgate.errors import NotReady, UnknownModel
 from headgate.protocols.base import Plan
 from headgate.routes import DeploymentRoute
 from headgate.serving.revision import Revision
@@ -36,7 +36,7 @@ class Deployment:
     def choose(self, version: str | None, draw: Callable[[], float]) -> Revision:
         """Return the revision for one request: the version asked for, else one by the weights and ``draw`` in [0, 1).
 
-        Raises `NotFound` for a version that is not served and `NotReady` while nothing is.
+        Raises `UnknownModel` for a version that is not served and `NotReady` while nothing is.
         """
         if version is not None:
             return self._pinned(version)
@@ -52,8 +52,10 @@ class Deployment:
             found = self._by_version.get(str(self.route.aliases[version]))
         if found is None:
             served = ", ".join(map(str, self.versions())) or "none"
-            raise NotFound(
-                f"Request for unknown model: '{self.name}' version {version[:50]} is not found; versions served: {served}"
+            raise UnknownModel(
+                f"Request for unknown model: '{self.name}' version {version[:50]} is not found; versions served: {served}",
+                self.name,
+                version,
             )
         return found
 

@@ -7,8 +7,7 @@ Deny by default: a path that no protocol names does not exist, and every route s
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator, Mapping
 
 from headgate import plugins
 from headgate.errors import (
@@ -21,18 +20,13 @@ from headgate.errors import (
     PermissionDenied,
     Unauthenticated,
 )
-from headgate.protocols.base import Protocol, Route
-from headgate.routes import KeyRoute
+from headgate.routes import KeyRoute, RouteTable
+from headgate.serving.paths import Endpoint, Paths
 from headgate.serving.wire.head import Head, split_path
 
+DEFAULT_DIALECT = "tfserving"
+"""Of paths under ``/v1`` that name a deployment nobody knows."""
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
-
-
-class Endpoint(NamedTuple):
-    """Where a request goes."""
-
-    protocol: Protocol
-    route: Route
 
 
 class Endpoints:
@@ -44,22 +38,23 @@ class Endpoints:
         self._require_key = require_key
         self._keys: dict[str, KeyRoute] | None = None
         """By hash; None until a routing table has said which there are."""
-        self._by_length: dict[int, list[tuple[list[str], Endpoint]]] = {}
-        for protocol in self._protocols:
-            for route in protocol.routes:
-                pattern = route.path.split("/")[1:]
-                self._by_length.setdefault(len(pattern), []).append((pattern, Endpoint(protocol, route)))
+        self._dialects: dict[str, str] = {}
+        """Deployment -> dialect of its ``/v1`` paths."""
+        self._paths = Paths(
+            Endpoint(protocol, route, route.operation == "infer") for protocol in self._protocols for route in protocol.routes
+        )
 
     def routes(self) -> list[Endpoint]:
         """Every route on the inference port."""
-        return [endpoint for entries in self._by_length.values() for _, endpoint in entries]
+        return self._paths.endpoints
 
-    def set_keys(self, keys: Iterable[KeyRoute]) -> None:
-        """Take over the keys that are valid now."""
-        self._keys = {key.sha256: key for key in keys}
+    def apply(self, table: RouteTable) -> None:
+        """Take over the keys that are valid now, and the dialects of the deployments."""
+        self._keys = {key.sha256: key for key in table.keys}
+        self._dialects = {deployment.name: deployment.v1 for deployment in table.deployments}
 
     def resolve(self, head: Head) -> None:
-        """Fill in ``endpoint`` and ``params``, or ``error``. Says nothing about paths to whom has no key."""
+        """Fill in ``endpoint``, ``params`` and ``address``, or ``error``. Says nothing about paths to whom has no key."""
         if head.error is not None:
             return
         try:
@@ -70,32 +65,42 @@ class Endpoints:
             if endpoint is None:
                 raise self._unmatched(head)
             head.endpoint, head.params = endpoint, params
+            if "model" in params:
+                head.address = (params["model"], params.get("version"))
         except HeadgateError as error:
             head.error = error
 
     def _match(self, head: Head) -> tuple[Endpoint | None, Mapping[str, str]]:
+        for endpoint, params in self._fitting(head):
+            if endpoint.route.method in (head.method, "*") or (head.method == "HEAD" and endpoint.route.method == "GET"):
+                return endpoint, params
+        return None, {}
+
+    def _fitting(self, head: Head) -> Iterator[tuple[Endpoint, Mapping[str, str]]]:
+        """Yield what the path may mean: the right transport, and the dialect of the deployment it names."""
         try:
             segments = split_path(head.path)
         except UnicodeDecodeError:
             raise InvalidRequest("the path is not UTF-8 after percent-decoding") from None
-        for pattern, endpoint in self._by_length.get(len(segments), ()):
-            params = _fits(pattern, segments)
-            if params is not None and (
-                endpoint.route.method == head.method or (head.method == "HEAD" and endpoint.route.method == "GET")
+        for endpoint, params in self._paths.find(segments):
+            dialect = endpoint.route.dialect
+            if endpoint.route.transport == head.transport and (
+                not dialect or dialect == self._dialects.get(params.get("model", ""), DEFAULT_DIALECT)
             ):
-                return endpoint, params
-        return None, {}
+                yield endpoint, params
 
     def _unmatched(self, head: Head) -> NotFound | MethodNotAllowed:
-        segments = split_path(head.path)
-        verbs = {
-            endpoint.route.method
-            for pattern, endpoint in self._by_length.get(len(segments), ())
-            if _fits(pattern, segments) is not None
-        }
+        verbs = {endpoint.route.method for endpoint, _ in self._fitting(head)}
         if verbs:
             allow = ", ".join(sorted(verbs))
             return MethodNotAllowed(f"Method Not Allowed: {head.path[:200]} takes {allow}, not {head.method}", allow)
+        for endpoint, params in self._paths.find(split_path(head.path)):
+            if endpoint.route.dialect and "model" in params:
+                model = params["model"]
+                return NotFound(
+                    f"{head.path[:200]} is a path of the {endpoint.route.dialect} dialect; deployment '{model[:200]}' speaks "
+                    f"{self._dialects.get(model, DEFAULT_DIALECT)} under /v1 (its setting 'v1' says which)"
+                )
         return NotFound(
             f"there is no path {head.path[:200]} here; models answer at /v2/models/NAME/infer and /predict/NAME, and /docs shows them"
         )
@@ -130,18 +135,6 @@ def presented_key(headers: Mapping[str, str]) -> str | None:
     if kind.lower() in ("bearer", "api-key") and value.strip():
         return value.strip()
     return headers.get("x-api-key")
-
-
-def _fits(pattern: list[str], segments: list[str]) -> dict[str, str] | None:
-    params = {}
-    for want, got in zip(pattern, segments, strict=True):
-        if want.startswith("{"):
-            if not got:
-                return None
-            params[want[1:-1]] = got
-        elif want != got:
-            return None
-    return params
 
 
 def _hostname(host: str) -> str:

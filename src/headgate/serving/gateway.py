@@ -28,7 +28,7 @@ from headgate.serving.links import Links
 from headgate.serving.metrics import Metrics
 from headgate.serving.replicas import ReplicaLink
 from headgate.serving.revision import Revision
-from headgate.serving.wire.answering import Answering
+from headgate.serving.wire.exchange import Exchange
 from headgate.serving.wire.head import Head, parse_head
 from headgate.serving.wire.http1 import HttpConnection
 
@@ -81,52 +81,61 @@ class Gateway:
         else:
             self.dispatch(connection, head, body)
 
-    def dispatch(self, connection: HttpConnection, head: Head, body: bytes) -> None:
+    def dispatch(self, exchange: Exchange, head: Head, body: bytes) -> None:
         """Route, decode and queue it, or answer at once."""
         endpoint = head.endpoint
         if endpoint is None or head.error is not None:
             assert head.error is not None
             self.count_refused(head.error.status)
-            connection.fail(head.error)
+            exchange.fail(head.error)
             return
-        if endpoint.route.operation != "infer":
-            self._answer(connection, head)
+        protocol = endpoint.protocol
+        if not endpoint.infers:
+            self._answer(exchange, head, body)
             return
         now = self.now()
+        message: Any = body
         try:
-            deployment = self.catalogue.deployment(head.params["model"])
-            revision = deployment.choose(head.params.get("version"), self._draw)
+            address = head.address
+            if address is None:
+                message = protocol.parse(head, body)
+                address = protocol.address(head, message)
+            deployment = self.catalogue.deployment(address[0])
+            revision = deployment.choose(address[1], self._draw)
         except HeadgateError as error:
             self.count_refused(error.status)
-            connection.fail(error)
+            exchange.fail(error)
             return
-        connection.series = series = revision.series(endpoint.protocol.name)
+        exchange.series = series = revision.series(protocol.name)
         try:
-            request = endpoint.protocol.decode(head, body, revision.plan)
-            request.sink = connection
+            request = protocol.decode(head, message, revision.plan)
+            request.sink = exchange
             request.arrived = now
-            timeout = request.timeout or deployment.timeout
+            timeout = deployment.timeout
+            if request.timeout is not None and request.timeout < timeout:
+                timeout = request.timeout
             if head.timeout is not None and head.timeout < timeout:
                 timeout = head.timeout
-            request.deadline = now + min(timeout, deployment.timeout)
-            connection.request = request
+            request.deadline = now + timeout
+            exchange.request = request
             revision.submit(request, now)
         except HeadgateError as error:
-            connection.request = None
+            exchange.request = None
             series.count(error.status, self.now() - now)
             if isinstance(error, Overloaded):
                 self.metric.add(self.metric.rejected, deployment=revision.deployment, revision=revision.name)
-            connection.fail(error)
+            exchange.fail(error)
             return
         self.wake(revision)
 
-    def _answer(self, connection: HttpConnection, head: Head) -> None:
+    def _answer(self, exchange: Exchange, head: Head, body: bytes) -> None:
         endpoint = head.endpoint
         assert endpoint is not None
+        protocol = endpoint.protocol
         try:
-            connection.reply(getattr(endpoint.protocol, endpoint.route.operation)(head, self.catalogue))
+            exchange.reply(getattr(protocol, endpoint.route.operation)(head, self.catalogue, protocol.parse(head, body)))
         except HeadgateError as error:
-            connection.fail(error)
+            exchange.fail(error)
 
     def wake(self, revision: Revision) -> None:
         """Form batches at the end of this loop turn, from everything that has arrived by then."""
@@ -142,9 +151,9 @@ class Gateway:
             if delay != float("inf"):
                 self.loop.call_later(delay, self.wake, revision)
 
-    def abandon(self, request: InferRequest, connection: HttpConnection) -> None:
+    def abandon(self, request: InferRequest, exchange: Exchange) -> None:
         """The client of ``request`` has gone."""
-        owner = self.catalogue.revisions.get(connection.series.revision)
+        owner = self.catalogue.revisions.get(exchange.series.revision)
         if owner is not None:
             owner.abandon(request)
             self.metric.add(self.metric.abandoned, deployment=owner.deployment, revision=owner.name)
@@ -171,7 +180,7 @@ class Gateway:
     def apply(self, table: RouteTable) -> None:
         """Make ``table`` the one in force."""
         self.catalogue.apply(table)
-        self.endpoints.set_keys(table.keys)
+        self.endpoints.apply(table)
         self.heads.clear()
         for replica in self.links.replicas():
             self._attach(replica)
@@ -223,9 +232,9 @@ class Gateway:
         future = self.loop.run_in_executor(None, self.attempt, work, *arguments)
         future.add_done_callback(lambda done: then(done.result()))
 
-    def count_failure(self, request: InferRequest, error: HeadgateError, connection: Answering) -> None:
+    def count_failure(self, request: InferRequest, error: HeadgateError, exchange: Exchange) -> None:
         """Count a request that was accepted and failed."""
-        owner = self.catalogue.revisions.get(connection.series.revision)
+        owner = self.catalogue.revisions.get(exchange.series.revision)
         if owner is None:
             return
         if error.status >= 500:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import Protocol as Interface
 
+from msgspec.structs import replace
+
 from headgate.errors import HeadgateError
 from headgate.protocols.base import Batch, InferRequest, InferResponse, OutputTensor, Plan
 from headgate.tensors import row_offsets
@@ -61,7 +63,7 @@ class _Join:
     def answered(self, piece: InferRequest, response: InferResponse) -> None:
         """One piece is back; its data may lie in a buffer that the next batch overwrites, so it is copied."""
         outputs = [OutputTensor(out.name, out.dtype, out.shape, bytes(out.data)) for out in response.outputs]
-        self._answers[id(piece)] = response._replace(outputs=outputs)
+        self._answers[id(piece)] = replace(response, outputs=outputs)
         self._left -= 1
         if not self._left:
             self._request.started = max(piece.started or 0.0 for piece in self._request.pieces)

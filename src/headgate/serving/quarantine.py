@@ -16,20 +16,18 @@ class Quarantine:
     """Remembers inputs by their digest; the oldest go first when there are too many."""
 
     def __init__(self) -> None:
-        self._since: OrderedDict[bytes, float] = OrderedDict()
-
-    def __bool__(self) -> bool:
-        return bool(self._since)
+        self.since: OrderedDict[bytes, float] = OrderedDict()
+        """Digest -> when it killed; read on the hot path, which has nothing to check while this is empty."""
 
     def add(self, request: InferRequest, now: float) -> None:
         """Refuse this input from now on."""
-        self._since[_digest(request)] = now
-        while len(self._since) > _KEPT:
-            self._since.popitem(last=False)
+        self.since[_digest(request)] = now
+        while len(self.since) > _KEPT:
+            self.since.popitem(last=False)
 
     def check(self, request: InferRequest, now: float) -> None:
         """Raise `ReplicaLost` if ``request`` holds such an input."""
-        left = self._since.get(_digest(request), now - SECONDS) + SECONDS - now
+        left = self.since.get(_digest(request), now - SECONDS) + SECONDS - now
         if left > 0:
             raise ReplicaLost(f"this input has killed two replicas; it is refused for {left:.0f} s more", None)
 

@@ -89,7 +89,7 @@ class Revision:
             )
         if not self.links and now - self._deserted >= PARK_SECONDS:
             raise NotReady(f"model '{self.deployment}' is not at ready state: no replica of {self.name} answers; retry later")
-        if self._quarantine:
+        if self._quarantine.since:
             self._quarantine.check(request, now)
         self.inflight += 1
         if not request.rows:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from headgate.errors import InvalidRequest, Unsupported
@@ -14,18 +15,17 @@ from headgate.tensors import Buffer, elements, frame_bytes, unframe_bytes
 def pack(tensor: Input, plan: InputPlan) -> bytes:
     """Return the bytes of an input whose data is JSON. Raises `InvalidRequest`."""
     data = tensor.data
-    field = f"input '{plan.name}'"
+    field = plan.field
     if data is None:
         raise InvalidRequest(
             f"{field}: Input must set only one of the following fields: 'data', 'binary_data_size' in 'parameters', "
             "'shared_memory_region' in 'parameters'. But no field is set"
         )
     kind = type(tensor)
-    if kind is Input or len(data) != elements(tensor.shape):
+    if kind is Input or len(data) != math.prod(tensor.shape):
         return pack_nested(plan.dtype, tensor.shape, data, field)
-    if kind is FloatInput or kind is BytesInput:
-        return pack_values(plan.dtype, data, field)
-    check_types(plan.dtype, data, field)
+    if kind is not FloatInput and kind is not BytesInput:
+        check_types(plan.dtype, data, field)
     return pack_values(plan.dtype, data, field)
 
 

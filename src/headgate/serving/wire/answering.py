@@ -7,10 +7,12 @@ from abc import abstractmethod
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
+from msgspec.structs import replace
+
 from headgate.errors import HeadgateError
-from headgate.protocols.base import InferRequest, InferResponse, Reply, error_reply
+from headgate.protocols.base import Reply, error_reply
 from headgate.serving.wire import coding
-from headgate.serving.wire.head import Head
+from headgate.serving.wire.exchange import Exchange
 
 if TYPE_CHECKING:
     from headgate.serving.gateway import Gateway
@@ -22,32 +24,22 @@ _JOINED = 64 * 1024
 _COMPRESS_FROM = 1024
 
 
-class Answering(asyncio.Protocol):
+class Answering(Exchange, asyncio.Protocol):
     """What both halves of a connection know, and the half that writes."""
 
     __slots__ = (
         "_busy",
         "_closing",
-        "_gateway",
-        "_head",
         "_lingers",
         "_rest",
         "_stuck",
         "_waits_since",
-        "request",
-        "series",
         "transport",
     )
 
     def __init__(self, gateway: Gateway) -> None:
-        self._gateway = gateway
+        super().__init__(gateway)
         self.transport: Any = None
-        self.request: InferRequest | None = None
-        """What is in the queue or a replica for this connection."""
-        self.series: Any = None
-        """Where the request in flight is counted."""
-        self._head: Head | None = None
-        """Of the request that is being read or answered."""
         self._rest = b""
         """What has come and is not read yet."""
         self._busy = False
@@ -64,37 +56,6 @@ class Answering(asyncio.Protocol):
     def _next(self) -> None:
         """The answer is out: take the next request."""
 
-    def answered(self, request: InferRequest, response: InferResponse) -> None:
-        """The model's answer to the request in flight."""
-        head = self._head
-        assert head is not None and head.endpoint is not None
-        self.request = None
-        try:
-            reply = head.endpoint.protocol.encode(request, response)
-        except HeadgateError as error:
-            self.failed(request, error)
-            return
-        extra = b""
-        if head.timing:
-            extra = b"x-headgate-queue-ms: %.3f\r\nx-headgate-compute-ms: %.3f\r\nx-headgate-batch-rows: %d\r\n" % (
-                ((request.started or request.arrived) - request.arrived) * 1e3, response.batch.compute * 1e3, response.batch.rows,
-            )  # fmt: skip
-        self.series.count(200, response.batch.finished - request.arrived)
-        self.reply(reply, extra)
-
-    def failed(self, request: InferRequest, error: HeadgateError) -> None:
-        """The request in flight failed."""
-        self.request = None
-        self.series.count(error.status, self._gateway.now() - request.arrived)
-        self._gateway.count_failure(request, error, self)
-        self.fail(error)
-
-    def fail(self, error: HeadgateError, headers: bytes = b"") -> None:
-        """Answer with an error, in the protocol's form where the path has one."""
-        head = self._head
-        protocol = head.endpoint.protocol if head is not None and head.endpoint is not None else None
-        self.reply(protocol.encode_error(error) if protocol is not None else error_reply(error), headers)
-
     def reply(self, reply: Reply, headers: bytes = b"") -> None:
         """Write an answer and go on to the next request."""
         head = self._head
@@ -110,9 +71,9 @@ class Answering(asyncio.Protocol):
         headers += b"content-encoding: %b\r\nvary: accept-encoding\r\n" % chosen.encode()
         body = bytes(reply.body)
         if len(body) <= coding.INLINE_BYTES:
-            self._write(reply._replace(body=coding.deflate(body, chosen)), headers)
+            self._write(replace(reply, body=coding.deflate(body, chosen)), headers)
         else:
-            self._gateway.in_thread(lambda done: self._write(reply._replace(body=done), headers), coding.deflate, body, chosen)
+            self._gateway.in_thread(lambda done: self._write(replace(reply, body=done), headers), coding.deflate, body, chosen)
 
     def _write(self, reply: Reply, headers: bytes) -> None:
         head, gateway = self._head, self._gateway
@@ -159,7 +120,7 @@ class Answering(asyncio.Protocol):
         """Answer an error after which the framing of the connection cannot be trusted."""
         reply = error_reply(error)
         if status is not None:
-            reply = reply._replace(status=status)
+            reply = replace(reply, status=status)
         self._gateway.count_refused(reply.status)
         head = b"%b%bcontent-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n" % (
             _STATUS[reply.status], self._gateway.common_headers, len(reply.body),

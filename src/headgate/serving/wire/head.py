@@ -6,6 +6,7 @@ is kept by its bytes. Everything about a request that does not lie in its body i
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
@@ -15,17 +16,18 @@ import httptools
 from headgate.errors import HeadgateError, InvalidRequest, PayloadTooLarge
 
 if TYPE_CHECKING:
-    from headgate.serving.endpoints import Endpoint
+    from headgate.serving.paths import Endpoint
 
 CHUNKED = -1
+_ABSOLUTE = re.compile(rb"https?://([^/?#]*)(.*)", re.IGNORECASE)
 
 
 class Head:
     """One parsed head. ``error`` set means: read the body, answer that, compute nothing."""
 
     __slots__ = (
-        "accept_encoding", "connection", "content_encoding", "endpoint", "error", "expects_continue", "fatal", "headers", "keep_alive",
-        "length", "limit", "method", "params", "path", "query", "request_id", "timeout", "timing",
+        "accept_encoding", "address", "connection", "content_encoding", "endpoint", "error", "expects_continue", "fatal", "headers",
+        "keep_alive", "length", "limit", "method", "params", "path", "query", "request_id", "timeout", "timing", "transport",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -34,6 +36,10 @@ class Head:
         self.query = ""
         self.headers: dict[str, str] = {}
         self.params: Mapping[str, str] = {}
+        self.address: tuple[str | None, str | None] | None = None
+        """Deployment and version to infer with, where the path names them."""
+        self.transport = "http"
+        """As in `headgate.protocols.base.Route`."""
         self.length = 0
         """Bytes of the body; `CHUNKED` if only its end tells."""
         self.limit = 0
@@ -99,7 +105,8 @@ def _feed(parser: httptools.HttpRequestParser, raw: bytes) -> None:
 
 
 def _fill(head: Head, collector: _Collector, version: str) -> None:
-    path, _, query = collector.url.partition(b"?")
+    authority, target = _split_target(collector.url)
+    path, _, query = target.partition(b"?")
     try:
         head.path = path.decode("ascii")
         head.query = query.decode("ascii")
@@ -113,6 +120,8 @@ def _fill(head: Head, collector: _Collector, version: str) -> None:
         raise InvalidRequest("the request target must be a path such as /v2/models/NAME/infer")
     if version == "1.1" and "host" not in head.headers:
         raise InvalidRequest("the Host header is missing")
+    if authority is not None:
+        head.headers["host"] = authority
     # Not parser.should_keep_alive(): where no body follows, the request is over by now, and llhttp has forgotten it.
     options = [option.strip() for option in head.headers.get("connection", "").lower().split(",")]
     head.keep_alive = "close" not in options and (version == "1.1" or "keep-alive" in options)
@@ -124,6 +133,20 @@ def _fill(head: Head, collector: _Collector, version: str) -> None:
     hosts = [value for name, value in collector.headers if name.lower() == b"host"]
     if len(hosts) > 1:
         raise InvalidRequest("there is more than one Host header")
+
+
+def _split_target(url: bytes) -> tuple[str | None, bytes]:
+    """Return the host of a request target in absolute form, which stands above the Host header, and its path and query.
+
+    Source: RFC 9112, section 3.2.2; what the host may not be: RFC 9110, sections 4.2.1 and 4.2.4.
+    """
+    absolute = _ABSOLUTE.fullmatch(url)
+    if absolute is None:
+        return None, url
+    authority = absolute[1].decode("latin-1")
+    if not authority or "@" in authority:
+        raise InvalidRequest(f"the request target must name a host, and no user: got {authority[:100]!r}")
+    return authority, absolute[2] if absolute[2].startswith(b"/") else b"/" + absolute[2]
 
 
 def _measure(head: Head, json_bytes: int, binary_bytes: int) -> None:

@@ -105,7 +105,10 @@ class HttpConnection(Answering):
             self._rest = data[stop:] if len(data) > stop else b""
             self._head = head
             self._busy = True
-            gateway.handle(self, head, data[end:stop])
+            if head.content_encoding:
+                gateway.handle(self, head, data[end:stop])
+            else:
+                gateway.dispatch(self, head, data[end:stop])
             return
         self._begin_body(head, data[end:])
 
