@@ -22,6 +22,9 @@ class RevisionRoute(msgspec.Struct, frozen=True, kw_only=True):
     """For the Open Inference Protocol's metadata: ``onnx``, ``sklearn``, ..."""
     batch_timeout: float
     max_rows: int
+    """Of one batch."""
+    first_rows: int = 0
+    """Where the limit starts that grows to ``max_rows`` while batches are computed fast; 0: at ``max_rows``."""
     max_delay: float
     max_queue_rows: int
     splittable: bool = True

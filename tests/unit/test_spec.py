@@ -32,7 +32,7 @@ def test_a_spec_survives_its_plain_form() -> None:
         ({"batchin": {}}, r"batchin: there is no such setting; did you mean 'batching'\?"),
         ({"batching": {"maxrows": 1}}, r"batching\.maxrows: there is no such setting; did you mean 'max_rows'\?"),
         ({"zzz": 1}, r"zzz: there is no such setting\. Known here: name, model"),
-        ({"batching": {"max_rows": "many"}}, r"batching\.max_rows: expected `int`, got `str`"),
+        ({"batching": {"max_rows": "many"}}, r"batching\.max_rows: expected `int \| null`, got `str`"),
         ({"batching": {"max_rows": 0}}, r"batching\.max_rows: expected at least 1, got 0"),
         ({"batching": {"max_delay": "soon"}}, r"batching\.max_delay: expected a duration such as '250ms'"),
         ({"resources": {"memory": "2 gigs"}}, r"resources\.memory: expected a size such as '512MiB'"),

@@ -84,7 +84,7 @@ FLAGS = (
     Flag(
         "--memory", ("resources.memory",), size, "SIZE", "resident memory above which a replica is replaced (default: not watched)"
     ),
-    Flag("--max-rows", ("batching.max_rows",), count, "N", "rows of one batch; 1 switches batching off (default: 256)"),
+    Flag("--max-rows", ("batching.max_rows",), count, "N", "rows of one batch; 1 switches batching off (default: 256 to 1024)"),
     Flag("--max-delay", ("batching.max_delay",), duration, "TIME", "how long an idle replica waits for more rows (default: 0)"),
     Flag("--max-queue-rows", ("batching.max_queue_rows",), count, "N", "rows that may wait; more are answered 429 (default: 8192)"),
     Flag("--timeout", ("timeout",), duration, "TIME", "time a request has (default: 30s)"),

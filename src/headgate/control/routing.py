@@ -19,6 +19,10 @@ WHOLE = 10_000
 """All of the traffic, in hundredths of a percent."""
 
 
+FIRST_ROWS, MOST_ROWS = 256, 1024
+"""Of a batch, where the spec leaves it open: where the limit starts, and how far it may grow."""
+
+
 class Machine(msgspec.Struct, frozen=True, kw_only=True):
     """Where replicas run."""
 
@@ -62,7 +66,8 @@ def _revision_route(revision: Revision, facts: Facts) -> RevisionRoute:
         signature=msgspec.Raw(facts.signature),
         platform=facts.platform,
         batch_timeout=spec.batch_timeout,
-        max_rows=spec.batching.max_rows,
+        max_rows=spec.batching.max_rows or MOST_ROWS,
+        first_rows=0 if spec.batching.max_rows else FIRST_ROWS,
         max_delay=spec.batching.max_delay,
         max_queue_rows=spec.batching.max_queue_rows,
         splittable=facts.splittable,

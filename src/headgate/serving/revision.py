@@ -18,6 +18,7 @@ from headgate.routes import DeploymentRoute, RevisionRoute
 from headgate.serving.join import split
 from headgate.serving.quarantine import Quarantine
 from headgate.serving.queue import Waiting
+from headgate.serving.rowlimit import RowLimit
 from headgate.telemetry import Histogram
 from headgate.tensors import DTYPES, row_offsets
 
@@ -52,6 +53,8 @@ class Revision:
         self._batch_rows: Histogram = rows
         self._metrics = metrics
         self._by_protocol: dict[str, ProtocolSeries] = {}
+        self.waiting = Waiting(batched=True, max_rows=route.max_rows, max_delay=route.max_delay)
+        self._limit = RowLimit(route.max_rows, route.max_rows)
         self.update(deployment, route)
 
     def update(self, deployment: DeploymentRoute, route: RevisionRoute) -> None:
@@ -60,9 +63,10 @@ class Revision:
         signature = msgspec.json.decode(route.signature, type=Signature)
         self.plan = Plan(deployment.name, signature, max_rows=route.max_rows, splittable=route.splittable)
         self.version = str(route.version)
-        if not hasattr(self, "waiting"):
-            self.waiting = Waiting(batched=signature.batched, max_rows=route.max_rows, max_delay=route.max_delay)
-        self.waiting.max_rows, self.waiting.max_delay = route.max_rows, route.max_delay
+        if self._limit.most != route.max_rows or self._limit.first != (route.first_rows or route.max_rows):
+            self._limit = RowLimit(route.first_rows or route.max_rows, route.max_rows)
+        self.waiting.batched = signature.batched
+        self.waiting.max_rows, self.waiting.max_delay = self._limit.rows, route.max_delay
 
     # ---- in
 
@@ -143,6 +147,8 @@ class Revision:
         self._served_rows += rows
         self._compute_seconds.observe(seconds)
         self._batch_rows.observe(rows)
+        self._limit.observe(rows, seconds)
+        self.waiting.max_rows = self._limit.rows
         origin = Batch(seconds, rows, now)
         if len(batch) == 1:
             self.answer(batch[0], outputs, origin)

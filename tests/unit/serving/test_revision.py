@@ -14,6 +14,7 @@ from headgate.protocols.base import InferRequest, InferResponse, OutputTensor, P
 from headgate.routes import DeploymentRoute, RevisionRoute
 from headgate.serving.metrics import Metrics
 from headgate.serving.revision import PARK_SECONDS, Revision
+from headgate.serving.rowlimit import RowLimit
 from headgate.tensors import DTYPES, frame_bytes, unframe_bytes
 
 SIGNATURE = Signature(
@@ -140,6 +141,46 @@ def test_large_requests_are_split_and_joined_in_order() -> None:
     assert revision.inflight == 0
 
 
+def test_row_limit_grows_while_batches_are_fast_and_shrinks_no_further_than_it_began() -> None:
+    """Full fast batches double the limit up to the most; small ones say nothing; a slow large one halves it, not below the first."""
+    limit = RowLimit(256, 1024)
+    limit.observe(100, 0.001)
+    assert limit.rows == 256
+    for expected in (512, 1024, 1024):
+        limit.observe(limit.rows, 0.01)
+        assert limit.rows == expected
+    for expected in (512, 256, 256):
+        limit.observe(600, 0.06)
+        assert limit.rows == expected
+    limit.observe(256, 0.03)
+    assert limit.rows == 256, "neither fast nor slow"
+
+
+def test_row_limit_that_was_set_stays() -> None:
+    """However fast or slow batches are, a limit somebody set is kept."""
+    limit = RowLimit(64, 64)
+    for rows, seconds in ((64, 0.0001), (64, 9.0)):
+        limit.observe(rows, seconds)
+        assert limit.rows == 64
+
+
+def test_batches_grow_with_the_limit() -> None:
+    """Requests that did not fit into one batch share one once batches have turned out to be fast; a new table does not undo it."""
+    revision = make_revision(max_rows=8, first_rows=2)
+    replica = PlayedReplica(revision)
+    sizes = []
+    for _ in range(3):
+        clients = [send(revision, [word])[1] for word in "abcdefgh"]
+        revision.pump(0.0)
+        sizes.append(sum(request.rows for request in replica.batch))
+        while replica.batch:
+            replica.answer(0.0)
+            revision.pump(0.0)
+        assert all(client.times == 1 for client in clients)
+        revision.update(DeploymentRoute(name="m", model="m", timeout=30, split=(), revisions=()), revision.route)
+    assert sizes == [2, 8, 8]
+
+
 def test_culprit_of_a_batch_is_found_and_its_neighbours_succeed() -> None:
     """Of 8 requests one makes the model raise: 7 are answered, one fails with the model's words, in at most 2*log2(8)+1 runs."""
     revision = make_revision()
@@ -255,6 +296,18 @@ def test_full_queue_refuses_with_a_time_to_retry() -> None:
     revision.pump(0.0)
     replica.answer(0.0)
     assert words_of(client) == ["a", "b", "c"]
+
+
+def test_one_request_may_exceed_an_empty_queue() -> None:
+    """Where nothing waits, a request of any size is taken, else it could never be answered; the next one is refused as ever."""
+    revision = make_revision(max_queue_rows=3)
+    replica = PlayedReplica(revision)
+    _, client = send(revision, list("abcde"))
+    with pytest.raises(Overloaded):
+        send(revision, ["f"])
+    revision.pump(0.0)
+    replica.answer(0.0)
+    assert words_of(client) == list("abcde")
 
 
 def test_requests_wait_for_a_replica_to_come_back_but_not_for_ever() -> None:
