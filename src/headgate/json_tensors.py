@@ -94,7 +94,7 @@ def unpack_values(dtype: DType, data: Buffer, count: int, field: str) -> list[An
         if count <= 64:
             return list(_packer(dtype.typecode, count).unpack(data))
         view = memoryview(data).cast("B")
-        return view.cast(dtype.typecode).tolist()  # type: ignore[call-overload]  # any typecode
+        return view.cast(dtype.typecode).tolist()  # type: ignore[call-overload, no-any-return]  # any typecode
     if dtype.kind == "bytes":
         try:
             return [item.decode() for item in unframe_bytes(data, count)]

@@ -11,7 +11,7 @@ import asyncio
 import json
 import random
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from email.utils import formatdate
 from typing import Any
 
@@ -29,8 +29,13 @@ from headgate.serving.metrics import Metrics
 from headgate.serving.replicas import ReplicaLink
 from headgate.serving.revision import Revision
 from headgate.serving.wire.exchange import Exchange
+from headgate.serving.wire.grpc_streams import call_of
 from headgate.serving.wire.head import Head, parse_head
 from headgate.serving.wire.http1 import HttpConnection
+from headgate.serving.wire.http2.headers import RequestHeaders
+from headgate.serving.wire.http2.settings import Http2Limits
+from headgate.serving.wire.http2.stream import Stream
+from headgate.serving.wire.streams import GatewayConnection, HttpStream, read_head
 
 TICK_SECONDS = 0.02
 """Resolution of deadlines."""
@@ -56,6 +61,12 @@ class Gateway:
         self.ids = EventIds(clock)
         self.loop: asyncio.AbstractEventLoop
         self.heads: dict[bytes, Head] = {}
+        self.generation = 0
+        """Of the routing table: heads that were resolved under another are resolved anew."""
+        self.stream_kinds: Mapping[str, Callable[..., Stream]] = {"http": HttpStream, "grpc": call_of}
+        self.http2_limits = Http2Limits(
+            head_seconds=limits.head_seconds, body_seconds=limits.body_seconds, idle_seconds=limits.idle_seconds
+        )
         self.metric = Metrics()
         self.catalogue = Catalogue(clock, self.metric)
         self.links = Links(name, self.catalogue, self.now)
@@ -66,7 +77,7 @@ class Gateway:
         self._clock = clock
         self.access_log = access_log
         """Write one line for every request."""
-        self._connections: set[HttpConnection] = set()
+        self._connections: set[HttpConnection | GatewayConnection] = set()
         self._dirty: set[Revision] = set()
         self._draw = random.Random().random  # noqa: S311  (it shares out traffic, it keeps no secret)
         self._second = 0
@@ -74,12 +85,12 @@ class Gateway:
 
     # ---- the request path
 
-    def handle(self, connection: HttpConnection, head: Head, body: bytes) -> None:
+    def handle(self, exchange: Exchange, head: Head, body: bytes) -> None:
         """One whole request has arrived."""
         if head.content_encoding and head.error is None and body:
-            connection.decode_body(head, body)
+            exchange.decode_body(head, body)
         else:
-            self.dispatch(connection, head, body)
+            self.dispatch(exchange, head, body)
 
     def dispatch(self, exchange: Exchange, head: Head, body: bytes) -> None:
         """Route, decode and queue it, or answer at once."""
@@ -100,7 +111,7 @@ class Gateway:
             if address is None:
                 message = protocol.parse(head, body)
                 address = protocol.address(head, message)
-            deployment = self.catalogue.deployment(address[0])
+            deployment = self.catalogue.deployment(*address)
             revision = deployment.choose(address[1], self._draw)
         except HeadgateError as error:
             self.count_refused(error.status)
@@ -169,6 +180,12 @@ class Gateway:
             self.heads[raw] = head
         return head
 
+    def resolve(self, headers: RequestHeaders) -> Head:
+        """Return the head of a request of HTTP/2, its route looked up."""
+        head = read_head(headers, json_bytes=self.limits.json_bytes, binary_bytes=self.limits.binary_bytes)
+        self.endpoints.resolve(head)
+        return head
+
     # ---- the routing table and the replicas
 
     def apply_bytes(self, data: bytes) -> None:
@@ -182,6 +199,7 @@ class Gateway:
         self.catalogue.apply(table)
         self.endpoints.apply(table)
         self.heads.clear()
+        self.generation += 1
         for replica in self.links.replicas():
             self._attach(replica)
         self.links.report()
@@ -209,13 +227,13 @@ class Gateway:
 
     # ---- connections
 
-    def connected(self, connection: HttpConnection) -> bool:
+    def connected(self, connection: HttpConnection | GatewayConnection) -> bool:
         """Count a connection in; False if there are too many."""
         self._connections.add(connection)
         self.catalogue.connections = len(self._connections)
         return len(self._connections) <= self.limits.connections
 
-    def disconnected(self, connection: HttpConnection) -> None:
+    def disconnected(self, connection: HttpConnection | GatewayConnection) -> None:
         """Count it out."""
         self._connections.discard(connection)
         self.catalogue.connections = len(self._connections)

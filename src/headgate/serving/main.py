@@ -93,6 +93,7 @@ def _tls(config: GatewayConfig) -> ssl.SSLContext | None:
         return None
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_alpn_protocols(["h2", "http/1.1"])
     context.load_cert_chain(config.tls_cert, config.tls_key)
     return context
 

@@ -11,7 +11,6 @@ from msgspec.structs import replace
 
 from headgate.errors import HeadgateError
 from headgate.protocols.base import Reply, error_reply
-from headgate.serving.wire import coding
 from headgate.serving.wire.exchange import Exchange
 
 if TYPE_CHECKING:
@@ -21,13 +20,13 @@ _STATUS = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode()
 _STATUS[499] = b"HTTP/1.1 499 Client Closed Request\r\n"
 _JOINED = 64 * 1024
 """Bodies below this are written in one piece with their head."""
-_COMPRESS_FROM = 1024
 
 
 class Answering(Exchange, asyncio.Protocol):
     """What both halves of a connection know, and the half that writes."""
 
     __slots__ = (
+        *Exchange.SLOTS,
         "_busy",
         "_closing",
         "_lingers",
@@ -38,7 +37,8 @@ class Answering(Exchange, asyncio.Protocol):
     )
 
     def __init__(self, gateway: Gateway) -> None:
-        super().__init__(gateway)
+        self._gateway = gateway
+        self._head = self.request = self.series = None
         self.transport: Any = None
         self._rest = b""
         """What has come and is not read yet."""
@@ -52,28 +52,16 @@ class Answering(Exchange, asyncio.Protocol):
         self._waits_since = gateway.coarse
         """Since when the present phase (idle, head, body, writing) lasts."""
 
+    @property
+    def gone(self) -> bool:
+        """Whether the client has gone; one that has only ended its side is let go here."""
+        if self._closing:
+            self.transport.close()
+        return self._closing
+
     @abstractmethod
     def _next(self) -> None:
         """The answer is out: take the next request."""
-
-    def reply(self, reply: Reply, headers: bytes = b"") -> None:
-        """Write an answer and go on to the next request."""
-        head = self._head
-        assert head is not None
-        if head.accept_encoding and len(reply.body) >= _COMPRESS_FROM:
-            chosen = coding.choose(head.accept_encoding)
-            if chosen:
-                self._reply_compressed(reply, headers, chosen)
-                return
-        self._write(reply, headers)
-
-    def _reply_compressed(self, reply: Reply, headers: bytes, chosen: str) -> None:
-        headers += b"content-encoding: %b\r\nvary: accept-encoding\r\n" % chosen.encode()
-        body = bytes(reply.body)
-        if len(body) <= coding.INLINE_BYTES:
-            self._write(replace(reply, body=coding.deflate(body, chosen)), headers)
-        else:
-            self._gateway.in_thread(lambda done: self._write(replace(reply, body=done), headers), coding.deflate, body, chosen)
 
     def _write(self, reply: Reply, headers: bytes) -> None:
         head, gateway = self._head, self._gateway

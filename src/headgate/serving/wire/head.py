@@ -7,13 +7,13 @@ is kept by its bytes. Everything about a request that does not lie in its body i
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 import httptools
 
-from headgate.errors import HeadgateError, InvalidRequest, PayloadTooLarge
+from headgate.errors import HeadgateError, InvalidRequest, PayloadTooLarge, Unsupported
 
 if TYPE_CHECKING:
     from headgate.serving.paths import Endpoint
@@ -74,6 +74,54 @@ class _Collector:
 
     def on_headers_complete(self) -> None:
         self.complete = True
+
+
+def head_of_fields(
+    method: str, path: str, authority: str, fields: Iterable[tuple[str, str]], *, json_bytes: int, binary_bytes: int
+) -> Head:
+    """Return the head of a request of HTTP/2, whose fields are well-formed (RFC 9113, section 8.3). What is wrong stands in ``error``."""
+    head = Head()
+    head.method = method
+    head.path, _, head.query = path.partition("?")
+    headers = head.headers
+    for name, value in fields:
+        joint = "; " if name == "cookie" else ", "
+        headers[name] = f"{headers[name]}{joint}{value}" if name in headers else value
+    headers["host"] = authority
+    headers.pop("expect", None)  # a client of HTTP/2 may well wait for windows, but not for our word
+    try:
+        if headers.get("content-type", "").partition(";")[0].partition("+")[0].strip().lower() == "application/grpc":
+            _read_grpc(head, binary_bytes)
+        else:
+            _measure(head, json_bytes, binary_bytes)
+    except (InvalidRequest, Unsupported) as error:
+        head.error = error
+    return head
+
+
+_UNITS = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
+
+
+def _read_grpc(head: Head, binary_bytes: int) -> None:
+    """Source: github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md."""
+    head.transport = "grpc"
+    head.limit = binary_bytes
+    head.length = CHUNKED
+    head.content_encoding = head.headers.get("grpc-encoding", "").strip().lower()
+    head.timing = head.headers.get("x-headgate-timing", "") not in ("", "0", "false")
+    codec = head.headers["content-type"].partition(";")[0].strip().lower().partition("+")[2]
+    if codec not in ("", "proto"):
+        raise Unsupported(f"content-type: messages in {codec[:50]!r} are not understood here; send protocol buffers")
+    if head.content_encoding not in ("", "identity", "gzip", "deflate"):
+        raise Unsupported(f"grpc-encoding {head.content_encoding[:50]!r} is not understood; use gzip, deflate or identity")
+    _read_wishes(head)
+    text = head.headers.get("grpc-timeout")
+    if text is not None:
+        found = re.fullmatch(r"([0-9]{1,8})([HMSmun])", text)
+        if found is None:
+            raise InvalidRequest(f"grpc-timeout: expected up to 8 digits and a unit (H M S m u n), got {text[:50]!r}")
+        seconds = int(found[1]) * _UNITS[found[2]]
+        head.timeout = seconds if head.timeout is None else min(seconds, head.timeout)
 
 
 def parse_head(raw: bytes, *, json_bytes: int, binary_bytes: int) -> Head:

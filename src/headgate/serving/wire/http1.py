@@ -11,16 +11,18 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from headgate.errors import HeadgateError, InvalidRequest, PayloadTooLarge, ReceiveTimeout, Unsupported
-from headgate.serving.wire import coding
+from headgate.errors import InvalidRequest, PayloadTooLarge, ReceiveTimeout
 from headgate.serving.wire.answering import Answering
 from headgate.serving.wire.chunked import ChunkedBody
 from headgate.serving.wire.head import CHUNKED, Head
+from headgate.serving.wire.streams import GatewayConnection
 
 if TYPE_CHECKING:
     from headgate.serving.gateway import Gateway
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+_PREFACE = b"PRI * HTTP/2.0\r\n\r\n"
+"""What the preface of HTTP/2 looks like to HTTP/1.1: a head."""
 _STASH = 64 * 1024
 """Pipelined bytes kept before reading stops."""
 _LINGER_SECONDS = 2.0
@@ -95,6 +97,9 @@ class HttpConnection(Answering):
         raw = data[:end]
         head = gateway.heads.get(raw)
         if head is None:
+            if raw == _PREFACE:
+                self._become_http2(data)
+                return
             if end > gateway.limits.head_bytes:
                 self._refuse_head()
                 return
@@ -111,6 +116,15 @@ class HttpConnection(Answering):
                 gateway.dispatch(self, head, data[end:stop])
             return
         self._begin_body(head, data[end:])
+
+    def _become_http2(self, data: bytes) -> None:
+        """The client speaks HTTP/2 from here on (RFC 9113, section 3.3)."""
+        gateway, transport = self._gateway, self.transport
+        gateway.disconnected(self)
+        connection = GatewayConnection(gateway)
+        transport.set_protocol(connection)
+        connection.connection_made(transport)
+        connection.data_received(data)
 
     def _wait_for_head(self, data: bytes) -> None:
         data = data.lstrip(b"\r\n")
@@ -177,36 +191,6 @@ class HttpConnection(Answering):
         if self._rest:
             data, self._rest = self._rest, b""
             self._read_head(data)
-
-    # ---- bodies with a coding
-
-    def decode_body(self, head: Head, body: bytes) -> None:
-        """Inflate ``body`` and hand it to the gateway again; large ones in a thread."""
-        try:
-            coding.check_coding(head.content_encoding)
-        except Unsupported as error:
-            self.fail(error, b"accept-encoding: gzip, deflate\r\n")
-            return
-        if head.content_encoding in coding.IDENTITY:
-            self._gateway.dispatch(self, head, body)
-            return
-        if len(body) <= coding.INLINE_BYTES // 8:
-            result = self._gateway.attempt(coding.inflate, body, head.content_encoding, min(coding.INLINE_BYTES, head.limit))
-            if not isinstance(result, PayloadTooLarge):
-                self._inflated(head, result)
-                return
-        self._gateway.in_thread(
-            lambda result: self._inflated(head, result), coding.inflate, body, head.content_encoding, head.limit
-        )
-
-    def _inflated(self, head: Head, result: bytes | HeadgateError) -> None:
-        if self._closing:  # gone in the meantime
-            self.transport.close()
-            return
-        if isinstance(result, HeadgateError):
-            self.fail(result)
-        else:
-            self._gateway.dispatch(self, head, result)
 
     # ---- time
 

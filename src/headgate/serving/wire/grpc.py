@@ -1,0 +1,206 @@
+"""gRPC over HTTP/2: messages in frames of their own, deadlines, compression, status and trailers.
+
+Source: github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md. Calls with more than one message on either side
+are in `headgate.serving.wire.grpc_streams`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import quote
+
+from headgate.errors import DeadlineExceeded, HeadgateError, InvalidRequest, PayloadTooLarge, Unsupported
+from headgate.protocols.base import Reply
+from headgate.serving.wire import coding
+from headgate.serving.wire.head import Head
+from headgate.serving.wire.http2.headers import RequestHeaders, encode_block
+from headgate.serving.wire.streams import GatewayConnection, RequestStream, fields_of
+from headgate.tensors import Buffer
+
+_PREFIX = 5
+"""Bytes before each message: whether it is compressed, and its length."""
+_LENGTHS = [b"\x00" + length.to_bytes(4, "big") for length in range(4096)]
+_ANSWER = [(b":status", b"200"), (b"content-type", b"application/grpc")]
+_PLAIN = encode_block(_ANSWER)
+_GZIPPED = _PLAIN + encode_block([(b"grpc-encoding", b"gzip")])
+OK = encode_block([(b"grpc-status", b"0")])
+_ID = encode_block([(b"x-request-id", b"")])[:-1]
+_SAFE = " !\"#$&'()*+,-./:;<=>?@[\\]^_`{|}~"
+"""What grpc-message carries as it is: all of printable ASCII but the percent sign."""
+_COMPRESS_FROM = 1024
+
+
+class Messages:
+    """Cuts what comes on a stream into messages."""
+
+    __slots__ = ("_have", "_limit", "_need", "_parts")
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._parts: list[bytes] = []
+        self._have = 0
+        self._need = _PREFIX
+
+    @property
+    def open(self) -> bool:
+        """Whether a message has begun and not ended."""
+        return self._have > 0
+
+    def feed(self, data: bytes) -> list[tuple[bool, bytes]]:
+        """Take a part; return the messages it completes and whether each is compressed. Raises `InvalidRequest`, `PayloadTooLarge`.
+
+        Parts are joined only once a message is whole, so that small ones cost no more than their bytes.
+        """
+        self._parts.append(data)
+        self._have += len(data)
+        found: list[tuple[bool, bytes]] = []
+        while self._have >= self._need:
+            whole = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
+            stop = _PREFIX + self._length(whole)
+            if len(whole) < stop:
+                self._parts, self._need = [whole], stop
+                break
+            found.append((whole[0] == 1, whole[_PREFIX:stop]))
+            rest = whole[stop:]
+            self._parts, self._have, self._need = ([rest] if rest else []), len(rest), _PREFIX
+        return found
+
+    def _length(self, data: bytes) -> int:
+        length = int.from_bytes(data[1:_PREFIX], "big")
+        if data[0] > 1:
+            raise InvalidRequest(f"a message begins with the flag {data[0]}, which has no meaning; expected 0 or 1")
+        if length > self._limit:
+            raise PayloadTooLarge(f"a message of {length} bytes exceeds the maximum allowed, {self._limit}")
+        return length
+
+
+class Call(RequestStream):
+    """What all calls share: how they end."""
+
+    __slots__ = ("_begun", "_gzip", "_id", "_messages")
+
+    def __init__(self, connection: GatewayConnection, stream_id: int, headers: RequestHeaders, head: Head) -> None:
+        super().__init__(connection, stream_id, headers, head)
+        self._messages: Messages | None = None
+        self._begun = False
+        """The answer's headers are out."""
+        self._gzip = False
+        """The client compresses, so it may be answered so."""
+        self._id = b""
+
+    def fail(self, error: HeadgateError, headers: bytes = b"") -> None:
+        """End the call with the error as its status."""
+        fields = [] if self._begun else [*_ANSWER, (b"x-request-id", self._request_id()), *fields_of(headers)]
+        fields += [(b"grpc-status", b"%d" % error.grpc), (b"grpc-message", quote(str(error)[:1000], safe=_SAFE).encode())]
+        if error.retry_after is not None:
+            fields.append((b"grpc-retry-pushback-ms", b"%d" % round(error.retry_after * 1000)))
+        self._log(error.status, 0)
+        self.connection.send_headers(self.stream_id, encode_block(fields), end=True)
+
+    def overdue(self) -> None:
+        """Tell the client that its request came too slowly."""
+        self.fail(DeadlineExceeded(f"the request did not arrive within {self._gateway.limits.body_seconds:g} s"))
+
+    def _write(self, reply: Reply, headers: bytes) -> None:
+        block = self._headers()
+        if headers:
+            block += encode_block(fields_of(headers))
+        self._log(200, len(reply.body))
+        self.connection.send_reply(self.stream_id, block, self._frame(reply.body), OK)
+
+    def _take(self, data: bytes) -> list[tuple[bool, bytes]]:
+        head = self._head
+        assert head is not None
+        if self._messages is None:
+            self._messages = Messages(head.limit)
+        return self._messages.feed(data)
+
+    def _request_id(self) -> bytes:
+        if not self._id:
+            head = self._head
+            assert head is not None
+            self._id = head.request_id or self._gateway.ids.next().encode()
+        return self._id
+
+    def _headers(self) -> bytes:
+        request_id = self._request_id()
+        return b"%b%b%c%b" % (_GZIPPED if self._gzip else _PLAIN, _ID, len(request_id), request_id)
+
+    def _frame(self, body: Buffer) -> bytes:
+        """Return one message as it goes out."""
+        size = len(body)
+        if self._gzip and size >= _COMPRESS_FROM:
+            body = coding.deflate(bytes(body), "gzip")
+            return b"\x01" + len(body).to_bytes(4, "big") + body
+        return b"".join((_LENGTHS[size] if size < 4096 else b"\x00" + size.to_bytes(4, "big"), body))
+
+    def compresses(self, gzip: bool) -> None:
+        """The client compresses its messages, so it is answered likewise."""
+        self._gzip = gzip
+
+    def _log(self, status: int, size: int) -> None:
+        if self._gateway.access_log:
+            assert self._head is not None
+            self._gateway.log_request(self._head, status, size, self._request_id().decode())
+
+
+class UnaryCall(Call):
+    """One message, one answer."""
+
+    __slots__ = ("_message",)
+
+    def __init__(self, connection: GatewayConnection, stream_id: int, headers: RequestHeaders, head: Head) -> None:
+        super().__init__(connection, stream_id, headers, head)
+        self._message: tuple[bool, bytes] | None = None
+
+    def data(self, data: bytes, end: bool) -> None:
+        """Take a part; the short way has the whole call in one."""
+        head = self._head
+        assert head is not None
+        if end and self._messages is None and not data[0] and len(data) == _PREFIX + int.from_bytes(data[1:5], "big") <= head.limit:
+            self._whole(head, data[_PREFIX:])
+            return
+        if head.error is not None:
+            self._gateway.dispatch(self, head, b"")
+            return
+        try:
+            for message in self._take(data):
+                if self._message is not None:
+                    raise Unsupported("this method takes one message, and more than one came")
+                self._message = message
+        except HeadgateError as error:
+            self._refuse(error)
+            return
+        if end:
+            self.ended()
+
+    def ended(self) -> None:
+        """The call is whole."""
+        head = self._head
+        assert head is not None
+        if head.error is not None:
+            self._gateway.dispatch(self, head, b"")
+        elif self._message is None or (self._messages is not None and self._messages.open):
+            self._refuse(InvalidRequest("the call ended before its message was whole"))
+        else:
+            compressed, body = self._message
+            receive(self, head, compressed, body)
+
+    def _whole(self, head: Head, body: bytes) -> None:
+        """The whole call, in one part."""
+        self._gateway.dispatch(self, head, body)
+
+    def _refuse(self, error: HeadgateError) -> None:
+        self._gateway.count_refused(error.status)
+        self.fail(error)
+
+
+def receive(exchange: Any, head: Head, compressed: bool, body: bytes) -> None:
+    """Hand one message to the gateway, inflated."""
+    if not compressed:
+        exchange._gateway.dispatch(exchange, head, body)
+    elif head.content_encoding in coding.IDENTITY:
+        exchange.fail(InvalidRequest("a message is marked as compressed, but the call names no grpc-encoding"))
+    else:
+        exchange.compresses(head.content_encoding == "gzip")
+        exchange.decode_body(head, body)
