@@ -4,7 +4,10 @@
     ├── InvalidRequest                the request is wrong                400  INVALID_ARGUMENT    exit 2
     │   ├── SpecError                 a setting is wrong or unknown       400
     │   ├── PayloadTooLarge           more bytes than the limit           413  RESOURCE_EXHAUSTED
-    │   └── ReceiveTimeout            head or body came too slowly        408  DEADLINE_EXCEEDED
+    │   ├── ReceiveTimeout            head or body came too slowly        408  DEADLINE_EXCEEDED
+    │   ├── NotAcceptable             no form of answer the client takes  406
+    │   ├── UnsupportedMedia          a content type nobody reads here    415
+    │   └── FailedPrecondition        right, but not for this model       400  FAILED_PRECONDITION
     ├── Unauthenticated               no key, or one nobody knows         401  UNAUTHENTICATED     exit 4
     ├── PermissionDenied              the key lacks the scope             403  PERMISSION_DENIED   exit 4
     ├── NotFound                      no such model, version, path        404  NOT_FOUND           exit 5
@@ -74,6 +77,24 @@ class ReceiveTimeout(InvalidRequest):
     status, grpc, code = 408, 4, "receive_timeout"
 
 
+class NotAcceptable(InvalidRequest):
+    """The Accept header asks for forms of answer of which this path has none; nothing was computed."""
+
+    status, code = 406, "not_acceptable"
+
+
+class UnsupportedMedia(InvalidRequest):
+    """The Content-Type of the body is none that this path reads."""
+
+    status, code = 415, "unsupported_media_type"
+
+
+class FailedPrecondition(InvalidRequest):
+    """The request would be right for another model: this one has not what it names. Only gRPC tells it from `InvalidRequest`."""
+
+    grpc, code = 9, "failed_precondition"
+
+
 class Unauthenticated(HeadgateError):
     """No key was sent, or one that is not known (or was revoked)."""
 
@@ -94,6 +115,8 @@ class NotFound(HeadgateError):
 
 class UnknownModel(NotFound):
     """A request names a deployment, or a version of one, that is not served; protocols say it in their own words."""
+
+    code = "unknown_model"
 
     def __init__(self, message: str, model: str = "", version: str | None = None) -> None:
         super().__init__(message)

@@ -17,7 +17,7 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
     from importlib.abc import PathEntryFinder
@@ -51,6 +51,16 @@ def make_importable(package: Path) -> None:
     module = importlib.util.module_from_spec(spec)
     sys.modules["headgate"] = module
     spec.loader.exec_module(module)
+    vars(module)["serve"] = no_server_here
+
+
+def no_server_here(*_: Any, **__: Any) -> NoReturn:
+    """Stand in for ``headgate.serve`` where a model is loaded: a server started there would load the file again, and so on."""
+    caller = sys._getframe(1)
+    raise importlib.import_module("headgate.errors").UnsupportedModel(
+        f"{Path(caller.f_code.co_filename).name}, line {caller.f_lineno}: headgate.serve is called while the file is loaded as a model, so "
+        "each replica would start a server of its own; nothing was served. Put the call under if __name__ == '__main__':"
+    )
 
 
 class CodeLoader(importlib.machinery.SourceFileLoader):
@@ -82,8 +92,12 @@ def no_bytecode_below(folder: Path) -> Callable[[str], PathEntryFinder]:
 
 
 def add_code_folder(config: dict[str, Any]) -> None:
-    """Put the folder of the model's code on the path: after the standard library, which it must not hide, before installed packages."""
+    """Put the folder of the model's code on the path: after the standard library, which it must not hide, before installed packages.
+
+    It is the current folder, too: a relative path means a file of the package, wherever the server was started.
+    """
     folder = Path(config["path"]).resolve().parent if "path" in config else Path(config.get("package", "")) / "files"
+    os.chdir(folder)
     installed = (at for at, entry in enumerate(sys.path) if entry.endswith(("site-packages", "dist-packages")))
     sys.path.insert(next(installed, len(sys.path)), str(folder))
     sys.path_hooks.insert(0, no_bytecode_below(folder))

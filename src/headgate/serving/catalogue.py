@@ -50,14 +50,17 @@ class Catalogue:
         # Before the first table nobody knows what should be served here.
         return not self.draining and self.table.id > 0 and all(deployment.ready for deployment in self._by_name.values())
 
-    def deployment(self, name: str | None) -> Deployment:
-        """Return the deployment called ``name``; None: the default one, else the only one. Raises `UnknownModel`, `InvalidRequest`."""
+    def deployment(self, name: str | None, version: str | None = None) -> Deployment:
+        """Return the deployment called ``name``; None: the default one, else the only one. Raises `UnknownModel`, `InvalidRequest`.
+
+        ``version`` is what the request names beside it: an error tells it on.
+        """
         if name is None:
             name = self._default()
         found = self._by_name.get(name)
         if found is None:
             hint = did_you_mean(name, self._by_name) or f"; here are {sorted(self._by_name)}"
-            raise UnknownModel(f"Request for unknown model: '{name[:200]}' is not found{hint}", name)
+            raise UnknownModel(f"Request for unknown model: '{name[:200]}' is not found{hint}", name, version)
         return found
 
     def _default(self) -> str:

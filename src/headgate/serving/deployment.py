@@ -66,9 +66,18 @@ class Deployment:
         """Whether any request would be computed now, whichever revision it draws."""
         return bool(self._order) and all(revision.ready for revision in self._order)
 
+    @property
+    def dialect(self) -> str:
+        """Of its ``/v1`` paths."""
+        return self.route.v1
+
     def versions(self) -> list[int]:
         """Return the registry versions that can be asked for by number, ascending."""
         return sorted(int(version) for version in self._by_version)
+
+    def number(self, version: str | None) -> int:
+        """Return which registry version a version or alias is, or the first revision of the split."""
+        return (self._pinned(version) if version is not None else self._any()).route.version
 
     def plan(self, version: str | None) -> Plan:
         """Return the plan of a version, or of the first revision of the split."""

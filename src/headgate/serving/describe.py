@@ -19,7 +19,7 @@ from typing import Any
 
 from headgate import plugins
 from headgate.errors import HeadgateError, MissingDependency, PackageError, UnsupportedModel
-from headgate.runtimes.base import Described, NeedsExample, Runtime, TensorSpec
+from headgate.runtimes.base import Described, NeedsExample, Runtime, TensorSpec, said
 from headgate.serving.dryrun import dry_run
 from headgate.serving.example import read_example
 
@@ -62,7 +62,7 @@ def load(runtime: Runtime, path: Path, config: dict[str, Any]) -> None:
             "requirements.txt beside it, or --requirements FILE"
         ) from error
     except Exception as error:
-        raise UnsupportedModel(f"{path.name} cannot be loaded as {runtime.title}: {type(error).__name__}: {error}") from error
+        raise UnsupportedModel(f"{path.name} cannot be loaded as {runtime.title}: {said(error)}") from error
 
 
 def main() -> int:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from headgate.errors import PackageError, did_you_mean
-from headgate.runtimes.base import Arrays, Described, Runtime, TensorSpec, named
+from headgate.runtimes.base import Arrays, Described, Runtime, TensorSpec, named, said
 from headgate.tensors import DTYPES, dtype_of
 
 ROWS = 3
@@ -229,7 +229,7 @@ def _output(name: str, arrays: list[np.ndarray[Any, Any]], declared: TensorSpec 
 
 
 def _not_run(described: Described, given: Arrays | None, cause: BaseException | None) -> tuple[Described, str]:
-    why = f"{type(cause).__name__}: {cause}"
+    why = said(cause)
     if given is not None:
         raise PackageError(f"the model fails on the input example: {why}") from cause
     if described.outputs is None or described.batched is None:

@@ -25,7 +25,7 @@ from headgate.serving.paths import Endpoint, Paths
 from headgate.serving.wire.head import Head, split_path
 
 DEFAULT_DIALECT = "tfserving"
-"""Of paths under ``/v1`` that name a deployment nobody knows."""
+"""Of paths under ``/v1`` that name a deployment nobody knows, unless all that are known speak another one."""
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
 
 
@@ -40,6 +40,8 @@ class Endpoints:
         """By hash; None until a routing table has said which there are."""
         self._dialects: dict[str, str] = {}
         """Deployment -> dialect of its ``/v1`` paths."""
+        self._strangers = DEFAULT_DIALECT
+        """Dialect in which a client is told that a deployment is not known."""
         self._paths = Paths(
             Endpoint(protocol, route, route.operation == "infer") for protocol in self._protocols for route in protocol.routes
         )
@@ -52,6 +54,8 @@ class Endpoints:
         """Take over the keys that are valid now, and the dialects of the deployments."""
         self._keys = {key.sha256: key for key in table.keys}
         self._dialects = {deployment.name: deployment.v1 for deployment in table.deployments}
+        spoken = set(self._dialects.values())
+        self._strangers = spoken.pop() if len(spoken) == 1 else DEFAULT_DIALECT
 
     def resolve(self, head: Head) -> None:
         """Fill in ``endpoint``, ``params`` and ``address``, or ``error``. Says nothing about paths to whom has no key."""
@@ -82,25 +86,32 @@ class Endpoints:
             segments = split_path(head.path)
         except UnicodeDecodeError:
             raise InvalidRequest("the path is not UTF-8 after percent-decoding") from None
-        for endpoint, params in self._paths.find(segments):
-            dialect = endpoint.route.dialect
-            if endpoint.route.transport == head.transport and (
-                not dialect or dialect == self._dialects.get(params.get("model", ""), DEFAULT_DIALECT)
-            ):
+        found = list(self._paths.find(segments))
+        named = self._named(found)
+        dialect = self._dialects.get(named, self._strangers)
+        for endpoint, params in found:
+            route = endpoint.route
+            misread = bool(named) and params.get("model", named) != named
+            if route.transport == head.transport and route.dialect in ("", dialect) and not misread:
                 yield endpoint, params
+
+    def _named(self, found: Iterable[tuple[Endpoint, Mapping[str, str]]]) -> str:
+        """Return which deployment a path names, of all that it could be read as; empty if none is known."""
+        return next((params["model"] for _, params in found if params.get("model") in self._dialects), "")
 
     def _unmatched(self, head: Head) -> NotFound | MethodNotAllowed:
         verbs = {endpoint.route.method for endpoint, _ in self._fitting(head)}
         if verbs:
             allow = ", ".join(sorted(verbs))
             return MethodNotAllowed(f"Method Not Allowed: {head.path[:200]} takes {allow}, not {head.method}", allow)
-        for endpoint, params in self._paths.find(split_path(head.path)):
-            if endpoint.route.dialect and "model" in params:
-                model = params["model"]
-                return NotFound(
-                    f"{head.path[:200]} is a path of the {endpoint.route.dialect} dialect; deployment '{model[:200]}' speaks "
-                    f"{self._dialects.get(model, DEFAULT_DIALECT)} under /v1 (its setting 'v1' says which)"
-                )
+        found = list(self._paths.find(split_path(head.path)))
+        named = self._named(found)
+        others = {endpoint.route.dialect for endpoint, params in found if endpoint.route.dialect and params.get("model") == named}
+        if named and others:
+            return NotFound(
+                f"{head.path[:200]} is a path of the dialect {' and '.join(sorted(others))}; deployment '{named}' speaks "
+                f"{self._dialects[named]} under /v1 (its setting 'v1' says which)"
+            )
         return NotFound(
             f"there is no path {head.path[:200]} here; models answer at /v2/models/NAME/infer and /predict/NAME, and /docs shows them"
         )

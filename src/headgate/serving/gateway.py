@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import socket
 import sys
 from collections.abc import Callable, Mapping
 from email.utils import formatdate
@@ -30,20 +31,21 @@ from headgate.serving.replicas import ReplicaLink
 from headgate.serving.revision import Revision
 from headgate.serving.wire.exchange import Exchange
 from headgate.serving.wire.grpc_streams import call_of
-from headgate.serving.wire.head import Head, parse_head
+from headgate.serving.wire.head import Head
+from headgate.serving.wire.heads import Heads
 from headgate.serving.wire.http1 import HttpConnection
-from headgate.serving.wire.http2.headers import RequestHeaders
 from headgate.serving.wire.http2.settings import Http2Limits
 from headgate.serving.wire.http2.stream import Stream
-from headgate.serving.wire.streams import GatewayConnection, HttpStream, read_head
+from headgate.serving.wire.streams import GatewayConnection, HttpStream
 
 TICK_SECONDS = 0.02
 """Resolution of deadlines."""
-LAST_CALL_SECONDS = 0.25
-"""Beyond the delay of a drain: the supervisor shuts the port first, and who has come in just before may then say what he wants."""
-_HEADS = 2048
-_HEAD_BYTES = 2048
-"""Only short heads are kept: a client cannot fill memory with long ones."""
+PORT_SECONDS = 2.0
+"""Beyond the delay of a drain: how long the port may take to be shut. Nobody shuts it where another gateway follows."""
+LAST_CALL_SECONDS = 1.0
+"""For whoever is connected when the port is shut, perhaps only just, to say what he wants."""
+PARTING_SECONDS = 0.25
+"""At the very end, for answers to leave and clients to see that the connection is over."""
 
 
 class Gateway:
@@ -60,9 +62,7 @@ class Gateway:
         """The time of the last tick: good enough for the limits of connections."""
         self.ids = EventIds(clock)
         self.loop: asyncio.AbstractEventLoop
-        self.heads: dict[bytes, Head] = {}
-        self.generation = 0
-        """Of the routing table: heads that were resolved under another are resolved anew."""
+        self.heads = Heads(endpoints, limits)
         self.stream_kinds: Mapping[str, Callable[..., Stream]] = {"http": HttpStream, "grpc": call_of}
         self.http2_limits = Http2Limits(
             head_seconds=limits.head_seconds, body_seconds=limits.body_seconds, idle_seconds=limits.idle_seconds
@@ -169,23 +169,6 @@ class Gateway:
             owner.abandon(request)
             self.metric.add(self.metric.abandoned, deployment=owner.deployment, revision=owner.name)
 
-    def parse_head(self, raw: bytes) -> Head:
-        """Parse and route a head that has not been seen before, and remember it."""
-        head = parse_head(raw, json_bytes=self.limits.json_bytes, binary_bytes=self.limits.binary_bytes)
-        if not head.fatal:
-            self.endpoints.resolve(head)
-        if len(raw) <= _HEAD_BYTES and "x-request-id" not in head.headers:
-            if len(self.heads) >= _HEADS:
-                self.heads.clear()
-            self.heads[raw] = head
-        return head
-
-    def resolve(self, headers: RequestHeaders) -> Head:
-        """Return the head of a request of HTTP/2, its route looked up."""
-        head = read_head(headers, json_bytes=self.limits.json_bytes, binary_bytes=self.limits.binary_bytes)
-        self.endpoints.resolve(head)
-        return head
-
     # ---- the routing table and the replicas
 
     def apply_bytes(self, data: bytes) -> None:
@@ -198,8 +181,7 @@ class Gateway:
         """Make ``table`` the one in force."""
         self.catalogue.apply(table)
         self.endpoints.apply(table)
-        self.heads.clear()
-        self.generation += 1
+        self.heads.forget()
         for replica in self.links.replicas():
             self._attach(replica)
         self.links.report()
@@ -282,7 +264,7 @@ class Gateway:
         self.common_headers = b"x-content-type-options: nosniff\r\ndate: %b\r\n" % formatdate(wall, usegmt=True).encode()
         self.ok_prefix = b"HTTP/1.1 200 OK\r\n" + self.common_headers
         for revision in self.catalogue.revisions.values():
-            revision.measure(max(0.001, now - self._last_measure))
+            revision.served.measure(max(0.001, now - self._last_measure))
         self._last_measure = now
         self.links.watch(now)
         for connection in list(self._connections):
@@ -291,20 +273,32 @@ class Gateway:
 
     # ---- the end
 
-    async def drain(self, delay: float, limit: float, stop_listening: Callable[[], None]) -> None:
-        """Be unready at once; after ``delay`` stop listening; return once nothing is in flight, at most ``limit`` seconds later."""
+    async def drain(self, delay: float, limit: float, listener: socket.socket, stop_listening: Callable[[], None]) -> None:
+        """Be unready at once and say ``connection: close`` with every answer; return once nothing is in flight.
+
+        For ``delay`` seconds, and until the supervisor has shut the port of ``listener``, new clients are taken: a gateway that looked
+        away earlier would leave some who were let in unheard. From then on what is in flight has at most ``limit`` seconds.
+        """
         self.draining = self.catalogue.draining = True
         self.links.report()
-        await asyncio.sleep(delay + LAST_CALL_SECONDS)
+        await asyncio.sleep(delay)
+        await self._until(lambda: not listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN), PORT_SECONDS)
         stop_listening()
+        await self._until(lambda: not self._connections, LAST_CALL_SECONDS)
         for connection in list(self._connections):
             connection.drain()
-        end = self.now() + limit
-        while any(revision.inflight for revision in self.catalogue.revisions.values()) and self.now() < end:
-            await asyncio.sleep(TICK_SECONDS)
-        for revision in self.catalogue.revisions.values():
+        revisions = self.catalogue.revisions
+        await self._until(lambda: not any(revision.inflight for revision in revisions.values()), limit)
+        for revision in revisions.values():
             revision.give_up("the server is shutting down, and this request took longer than it waits; retry elsewhere")
-        await asyncio.sleep(TICK_SECONDS)  # the last answers leave the process
+        await self._until(lambda: not self._connections, PARTING_SECONDS)
+
+    async def _until(self, condition: Callable[[], bool], seconds: float) -> None:
+        """Wait for a condition, at least one `TICK_SECONDS`: what has just been accepted, or written, shows then."""
+        end = self.now() + seconds
+        await asyncio.sleep(TICK_SECONDS)
+        while self.now() < end and not condition():
+            await asyncio.sleep(TICK_SECONDS)
 
     def log_request(self, head: Head, status: int, size: int, request_id: str) -> None:
         """Write one line about a request: only where `access_log` asks for it."""

@@ -60,7 +60,7 @@ async def run(config: GatewayConfig) -> None:
     gateway.log("listening", f"{config.id} listens", fd=config.listener)
     _quiet_collector()
     await ended
-    await gateway.drain(config.drain_delay, config.drain_limit, server.close)
+    await gateway.drain(config.drain_delay, config.drain_limit, listener, server.close)
     links.close()
     listener.close()
 

@@ -50,12 +50,13 @@ class Paths:
 class _Segment:
     """One segment of a pattern: a literal, or a variable with what follows it."""
 
-    __slots__ = ("end", "literal", "name")
+    __slots__ = ("digits", "end", "literal", "name")
 
     def __init__(self, text: str) -> None:
-        variable = re.fullmatch(r"\{(\w+)\*?\}(.*)", text)
+        variable = re.fullmatch(r"\{(\w+)([*#]?)\}(.*)", text)
         self.literal = None if variable else text
-        self.name, self.end = variable.groups() if variable else ("", "")
+        self.name, kind, self.end = variable.groups() if variable else ("", "", "")
+        self.digits = kind == "#"
 
 
 def _fits(pattern: list[_Segment], segments: Sequence[str]) -> dict[str, str] | None:
@@ -65,7 +66,9 @@ def _fits(pattern: list[_Segment], segments: Sequence[str]) -> dict[str, str] | 
             if want.literal != got:
                 return None
         elif len(got) > len(want.end) and got.endswith(want.end):
-            params[want.name] = got.removesuffix(want.end)
+            value = params[want.name] = got.removesuffix(want.end)
+            if want.digits and not (value.isascii() and value.isdecimal()):
+                return None
         else:
             return None
     return params

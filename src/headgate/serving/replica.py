@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from headgate.errors import HeadgateError
+from headgate.runtimes.base import said
 from headgate.serving import link
 from headgate.serving.worker import Worker
 
@@ -159,7 +160,7 @@ class Replica:
         except Exception as error:
             traceback.print_exc()
             code = error.code if isinstance(error, HeadgateError) else "model_failed"
-            text = str(error) if isinstance(error, HeadgateError) else f"loading the model raised {type(error).__name__}: {error}"
+            text = str(error) if isinstance(error, HeadgateError) else f"loading the model raised {said(error)}"
             self._tell_all(link.frame(link.FAILED, json.dumps({"code": code, "message": text}).encode()))
             return False
         finally:

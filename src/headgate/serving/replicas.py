@@ -205,7 +205,8 @@ class ReplicaLink:
     def watch(self, now: float, limit: float) -> None:
         """Cut the link of a replica whose batch takes longer than ``limit`` seconds: it should have ended itself."""
         if self.busy_since is not None and now - self.busy_since > limit + _GRACE_SECONDS:
-            self._gateway.log("replica_hangs", f"{self.id} has been computing for {now - self.busy_since:.1f} s; its link is cut")
+            over = f"batch_timeout ({limit:g} s) is over, {self.id} has been computing for {now - self.busy_since:.1f} s"
+            self._gateway.log("replica_hangs", f"{over}; its link is cut")
             with contextlib.suppress(OSError):
                 self._peer.transport.abort()
 

@@ -18,6 +18,7 @@ from headgate.routes import DeploymentRoute, RevisionRoute
 from headgate.serving.join import split
 from headgate.serving.quarantine import Quarantine
 from headgate.serving.queue import Waiting
+from headgate.serving.rate import ServedRate
 from headgate.serving.rowlimit import RowLimit
 from headgate.telemetry import Histogram
 from headgate.tensors import DTYPES, row_offsets
@@ -45,8 +46,7 @@ class Revision:
         self.rejected = 0
         self.requests = 0
         self.failures = 0
-        self._served_rows = 0
-        self._drain_rate = 0.0
+        self.served = ServedRate()
         queue, compute, rows = metrics.of_revision(deployment.name, route.name)
         self._queue_seconds: Histogram = queue
         self._compute_seconds: Histogram = compute
@@ -89,7 +89,7 @@ class Revision:
             self.rejected += 1
             raise Overloaded(
                 f"the queue of '{self.deployment}' is full: {waiting.rows} rows wait, {self.route.max_queue_rows} may; retry later",
-                self._retry_after(),
+                self.served.seconds_for(waiting.rows),
             )
         if not self.links and now - self._deserted >= PARK_SECONDS:
             raise NotReady(f"model '{self.deployment}' is not at ready state: no replica of {self.name} answers; retry later")
@@ -144,7 +144,7 @@ class Revision:
         """A batch came back: answer its requests."""
         self._idle.append(link)
         rows = sum([request.rows for request in batch])
-        self._served_rows += rows
+        self.served.rows += rows
         self._compute_seconds.observe(seconds)
         self._batch_rows.observe(rows)
         self._limit.observe(rows, seconds)
@@ -212,11 +212,6 @@ class Revision:
                 if not request.done and request.deadline <= now:
                     self.fail(request, _too_late(request, now, "its batch was still being computed"))
 
-    def measure(self, seconds: float) -> None:
-        """Note how fast rows were served over the last ``seconds``, for Retry-After."""
-        rate, self._served_rows = self._served_rows / seconds, 0
-        self._drain_rate = rate if not self._drain_rate else 0.5 * self._drain_rate + 0.5 * rate
-
     def close(self) -> None:
         """The route has gone: refuse what is left."""
         self.give_up(f"{self.name} has been retired; retry")
@@ -282,9 +277,6 @@ class Revision:
             request.started = None
         if alive:
             self.waiting.put_back(alive)
-
-    def _retry_after(self) -> float:
-        return min(30.0, self.waiting.rows / self._drain_rate) if self._drain_rate else 1.0
 
 
 class _Cut:

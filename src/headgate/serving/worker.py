@@ -15,7 +15,7 @@ import numpy as np
 
 from headgate import plugins
 from headgate.errors import InvalidRequest, ModelFailed
-from headgate.runtimes.base import Arrays, InvalidInput, Runtime, named
+from headgate.runtimes.base import Arrays, InvalidInput, Runtime, named, said
 from headgate.serving.example import read_example
 from headgate.serving.link import Message, Packed
 from headgate.tensors import BY_CODE, DTYPES, DType, dtype_of, elements, from_numpy, to_numpy
@@ -100,7 +100,7 @@ class Worker:
         try:
             outputs = self._runtime.predict(inputs, {})
         except Exception as error:
-            raise ModelFailed(f"the model fails on the package's own example: {type(error).__name__}: {error}") from error
+            raise ModelFailed(f"the model fails on the package's own example: {said(error)}") from error
         for index, (name, dtype, shape) in enumerate(self._outputs):
             try:
                 self._pack(index, name, dtype, shape, outputs, rows)

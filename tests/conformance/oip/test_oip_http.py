@@ -66,6 +66,7 @@ def test_p06_model_metadata(server: Server) -> None:
     }
     scalar = server.get("/v2/models/scalar").json
     assert [spec["shape"] for spec in scalar["inputs"]] == [[], [2, -1]]
+    assert {spec["optional"] for spec in server.get("/v2/models/types").json["inputs"]} == {True}
     assert server.get("/v2/models/nobody").status == 404
     assert server.get("/v2/models/two/versions/7").status == 404
 
@@ -97,7 +98,7 @@ def test_p09_wrong_verb_405_unknown_path_404(server: Server) -> None:
         assert answer.status == 405, path
         assert "Method Not Allowed" in answer.error
         assert answer.headers["allow"] in ("GET", "POST")
-    for path in ("/v3", "/", "/v2/models/sum/infer/more", "/v2/nothing"):
+    for path in ("/v3", "/v2/models/sum/infer/more", "/v2/nothing"):
         assert server.get(path).status == 404, path
 
 

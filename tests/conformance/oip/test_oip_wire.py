@@ -66,11 +66,13 @@ SMUGGLING = {
     "chunked in HTTP/1.0": INFER.replace(b"HTTP/1.1", b"HTTP/1.0") + b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
     "two hosts": INFER + b"Host: localhost\r\nContent-Length: 2\r\n\r\n{}",
     "no host": b"GET /v2/health/live HTTP/1.1\r\n\r\n",
-    "HTTP/2 by word": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
     "HTTP/9.9": b"GET / HTTP/9.9\r\nHost: localhost\r\n\r\n",
     "no version": b"GET /v2/health/live\r\n\r\n",
     "an unknown verb": b"FOO /v2 HTTP/1.1\r\nHost: localhost\r\n\r\n",
     "a proxy's verb": b"CONNECT localhost:80 HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    "a target without a host": LIVE.replace(b" /v2/", b" http:///v2/"),
+    "a target with a user": LIVE.replace(b" /v2/", b" http://localhost:80@localhost/v2/"),
+    "a target of another scheme": LIVE.replace(b" /v2/", b" ftp://localhost/v2/"),
     "spaces in the path": b"GET /v2 /x HTTP/1.1\r\nHost: localhost\r\n\r\n",
     "bytes beyond ASCII in the path": b"GET /v2/\xc3\xa9 HTTP/1.1\r\nHost: localhost\r\n\r\n",
     "bytes beyond ASCII in a name": b"GET /v2 HTTP/1.1\r\nHost: localhost\r\nX-\xe9: 1\r\n\r\n",
@@ -119,6 +121,17 @@ def test_odd_forms_that_are_allowed(server: Server) -> None:
         200,
         200,
     ]
+
+
+def test_a_target_may_be_a_whole_url(server: Server) -> None:
+    """RFC 9112, section 3.2.2: what clients send to a proxy is understood; its host counts, whatever the Host header says."""
+    whole = post().replace(b" /v2", b" http://localhost:80/v2").replace(b"Host: localhost", b"Host: elsewhere.test")
+    assert statuses(server.raw(whole + LAST)) == [200, 200]
+    queried = LIVE.replace(b" /v2/health/live", b" HTTPS://[::1]/v2/health/live?a=http://b/c")
+    assert statuses(server.raw(queried + LAST)) == [200, 200]
+    bare, root = (server.raw(LIVE.replace(b" /v2/health/live", target) + LAST) for target in (b" http://localhost", b" /"))
+    assert statuses(bare) == statuses(root)
+    assert statuses(server.raw(LIVE.replace(b" /v2/", b" http://elsewhere.test/v2/") + LAST)) == [421, 200]
 
 
 def test_an_offer_to_upgrade_is_not_taken_up(server: Server) -> None:

@@ -48,7 +48,7 @@ class Answering(Exchange, asyncio.Protocol):
         self._stuck = False
         """The client does not take its answers."""
         self._lingers = False
-        """Refused: what still comes is thrown away."""
+        """We have ended our side: what still comes is thrown away."""
         self._waits_since = gateway.coarse
         """Since when the present phase (idle, head, body, writing) lasts."""
 
@@ -114,6 +114,10 @@ class Answering(Exchange, asyncio.Protocol):
             _STATUS[reply.status], self._gateway.common_headers, len(reply.body),
         )  # fmt: skip
         self.transport.write(head + bytes(reply.body))
+        self._hang_up()
+
+    def _hang_up(self) -> None:
+        """End our side; what the client still sends is read and thrown away, where there are halves of a connection."""
         self._closing = self._busy = True
         if self.transport.can_write_eof():
             self._lingers = True

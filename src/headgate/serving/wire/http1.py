@@ -26,7 +26,7 @@ _PREFACE = b"PRI * HTTP/2.0\r\n\r\n"
 _STASH = 64 * 1024
 """Pipelined bytes kept before reading stops."""
 _LINGER_SECONDS = 2.0
-"""How long what a refused client still sends is read and thrown away: closing at once would reset the connection, and the
+"""How long what a client still sends after our end is read and thrown away: closing at once would reset the connection, and the
 client's system would then throw our answer away, unread."""
 
 
@@ -95,7 +95,7 @@ class HttpConnection(Answering):
             self._wait_for_head(data)
             return
         raw = data[:end]
-        head = gateway.heads.get(raw)
+        head = gateway.heads.known.get(raw)
         if head is None:
             if raw == _PREFACE:
                 self._become_http2(data)
@@ -103,7 +103,7 @@ class HttpConnection(Answering):
             if end > gateway.limits.head_bytes:
                 self._refuse_head()
                 return
-            head = gateway.parse_head(raw)
+            head = gateway.heads.parse(raw)
         length = head.length
         stop = end + length
         if length >= 0 and len(data) >= stop and not head.fatal:
@@ -183,9 +183,10 @@ class HttpConnection(Answering):
         """The answer is out: take the next request."""
         if self._busy:
             return  # the next request has come between the answer and this call
-        if self._closing or self._stuck or self._gateway.draining:
-            if not self._stuck:
-                self.transport.close()
+        if self._stuck:
+            return
+        if self._closing:
+            self.transport.close()
             return
         self.transport.resume_reading()
         if self._rest:
@@ -214,6 +215,10 @@ class HttpConnection(Answering):
             self.transport.close()
 
     def drain(self) -> None:
-        """Close now if nothing is in flight; else after the answer."""
+        """Close now if nothing is in flight; else after the answer.
+
+        A request may cross our end on its way. That client sees a connection that ended without an answer, so it may ask again
+        elsewhere (RFC 9112, section 9.5); a reset would leave it in doubt.
+        """
         if not self._busy and self._head is None and not self._rest:
-            self.transport.close()
+            self._hang_up()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from headgate.errors import ReceiveTimeout
 from headgate.protocols.base import InferRequest, Reply
 from headgate.serving.wire.exchange import Exchange
-from headgate.serving.wire.head import Head, head_of_fields, too_large
+from headgate.serving.wire.head import Head, too_large
 from headgate.serving.wire.http2.connection import Http2Connection
 from headgate.serving.wire.http2.headers import RequestHeaders, encode_block
 from headgate.serving.wire.http2.stream import Stream
@@ -38,27 +38,10 @@ class GatewayConnection(Http2Connection):
         if self.fault is not None:
             self.gateway.count_refused(400)
 
-    def head_of(self, headers: RequestHeaders) -> Head:
-        """Return the head that ``headers`` come to; the same headers are read once for each routing table."""
-        note = headers.note
-        if note is not None and note[0] == self.gateway.generation:
-            head: Head = note[1]
-            return head
-        head = self.gateway.resolve(headers)
-        headers.note = (self.gateway.generation, head)
-        return head
-
-
-def read_head(headers: RequestHeaders, *, json_bytes: int, binary_bytes: int) -> Head:
-    """Return the head of a request, its route not looked up."""
-    return head_of_fields(
-        headers.method, headers.path, headers.authority, headers.fields, json_bytes=json_bytes, binary_bytes=binary_bytes
-    )
-
 
 def open_stream(connection: GatewayConnection, stream_id: int, headers: RequestHeaders) -> Stream:
     """Return what a request calls for."""
-    head = connection.head_of(headers)
+    head = connection.gateway.heads.of(headers)
     return connection.gateway.stream_kinds[head.transport](connection, stream_id, headers, head)
 
 
