@@ -4,7 +4,7 @@ PYTHON ?= $(shell for p in python3.11 python3; do "$$p" -c 'import sys; sys.exit
 RUN := .venv/bin/python
 SUITES ?=
 
-.PHONY: help python setup demo check test test-long bench docs clean
+.PHONY: help python setup demo check test test-long bench docs protos clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -38,6 +38,9 @@ bench: setup  ## measure against other servers (minutes; results in bench/result
 docs: setup  ## write docs/reference from the code, then run what the documents show
 	@$(RUN) tools/reference.py
 	@$(RUN) tests/run.py docs
+
+protos: setup  ## compile the .proto files of the protocols
+	@$(RUN) tools/protos.py
 
 clean:  ## remove what was made: environments, caches, results
 	rm -rf .venv .envs .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis dist build bench/results

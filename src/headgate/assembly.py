@@ -25,6 +25,7 @@ from typing import Any, Self
 
 import msgspec
 
+from headgate import plugins
 from headgate.cli.api import Address, Api
 from headgate.cli.connection import live_server
 from headgate.cli.flags import FLAGS
@@ -33,7 +34,7 @@ from headgate.client import Client
 from headgate.errors import (
     DeadlineExceeded,
     HeadgateError,
-    InvalidRequest,
+    MissingDependency,
     NotFound,
     NotReady,
     ServerUnreachable,
@@ -292,7 +293,8 @@ def _save_sklearn(model: Any, path: Path) -> None:
     try:
         dump = importlib.import_module("skops.io").dump
     except ImportError:
-        raise InvalidRequest("saving a scikit-learn model needs skops: pip install 'headgate[sklearn]'") from None
+        install = plugins.install_command("sklearn", "skops")
+        raise MissingDependency(f"saving a scikit-learn model needs skops; install it: {install}") from None
     dump(model, path)
 
 

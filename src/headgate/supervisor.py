@@ -6,7 +6,6 @@ docs/architecture/processes.md for the files, sockets and signals it keeps. Linu
 
 from __future__ import annotations
 
-import os
 import selectors
 import signal
 import socket
@@ -63,9 +62,7 @@ class Supervisor:
         self._options = wanted
         self._signals = signals
         self._children: dict[str, Child] = {}
-        self._desired: dict[str, ProcessSpec] = {}
-        """What desired.json said when it last made sense."""
-        self._stamp: tuple[int, int, int] | None = None
+        self._desired = files.Desired(home.desired, say)
         self._selector = selectors.DefaultSelector()
         self._phase = Phase.SERVING
         self._door: listeners.Door
@@ -97,13 +94,7 @@ class Supervisor:
         wanted, home = self._options, str(self._home.path)
         url = listeners.url(listener, wanted.secure)
         control_url = listeners.url(control_listener, wanted.secure)
-        server = {
-            **files.identity(),
-            "inference_url": url,
-            "control_url": control_url,
-            "tls_cert": wanted.tls_cert and os.path.abspath(wanted.tls_cert),
-        }
-        files.replace(self._home.server, {key: value for key, value in server.items() if value is not None})
+        files.replace(self._home.server, files.identity() | options.server(wanted, url, control_url))
         self._door = listeners.Door(listener)
         self._add(options.gateway(wanted, home, listener.fileno()))
         self._add(options.control(wanted, home, control_listener.fileno(), url))
@@ -115,13 +106,11 @@ class Supervisor:
         if legacy.gateway and legacy.listener:
             self._adopt(legacy.gateway)
             self._compare(legacy.gateway, legacy.listener)
+        self._desired.look()
         for replica in legacy.replicas:
-            self._add(ProcessSpec(replica.id, ()))
+            self._add(self._desired.specs.get(replica.id, ProcessSpec(replica.id, ())))
             self._adopt(replica)
         self._follow()
-        for replica in legacy.replicas:
-            if replica.id in self._desired:
-                self._children[replica.id].spec = self._desired[replica.id]
         if names := [one.id for one in (legacy.gateway, *legacy.replicas) if one]:
             say(f"took over from an earlier server: {', '.join(names)}")
 
@@ -142,18 +131,16 @@ class Supervisor:
         """Make the replicas those of desired.json. A missing or broken file changes nothing: what runs stays."""
         if self._phase is not Phase.SERVING:
             return
-        stamp = files.stamp(self._home.desired)
-        if stamp is not None and stamp != self._stamp:
-            self._stamp = stamp
-            try:
-                self._desired = files.read_desired(self._home.desired)
-            except (OSError, ValueError) as error:
-                say(f"{self._home.desired} is not followed, what runs stays as it is: {error}")
-        now = time.monotonic()
-        for name in self._children.keys() - self._desired.keys() - {CONTROL, GATEWAY, DEPLOYER}:
+        self._desired.look()
+        now, specs = time.monotonic(), self._desired.specs
+        for name in self._children.keys() - specs.keys() - {CONTROL, GATEWAY, DEPLOYER}:
             self._dismiss(self._children[name], now)
-        for name in self._desired.keys() - self._children.keys():
-            self._add(self._desired[name])
+        for name, spec in specs.items():
+            child = self._children.get(name)
+            if child is None:
+                self._add(spec)
+            elif child.wanted and child.spec != spec:
+                self._renew(child, spec, now)
 
     def _add(self, spec: ProcessSpec) -> None:
         self._children[spec.id] = Child(spec, self._home.log(spec.id))
@@ -163,6 +150,15 @@ class Supervisor:
         child = self._children[survivor.id]
         child.adopt(survivor)
         self._watch(child.pidfd, partial(self._ended, child))
+
+    def _renew(self, child: Child, spec: ProcessSpec, now: float) -> None:
+        """Give a child another command or environment: the home, or an interpreter, has moved."""
+        if child.running:
+            child.spec = spec
+            child.ask_to_end(now, spec.grace)
+            say(f"{spec.id} is to run with another command or environment; it is drained and started again with it")
+        else:
+            self._add(spec)
 
     def _dismiss(self, child: Child, now: float) -> None:
         """End a child for good; its entry goes when it has ended."""

@@ -35,6 +35,35 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     assert not complaints, f"the gateway met exceptions: {complaints[:10]}"
 
 
+DIALECTS = (
+    Served("plain", "Flower"),
+    Served("people", "People", v1="kserve", max_rows=8),
+    Served("flower", "Flower", v1="kserve", max_rows=8),
+    Served("line", "Line", v1="kserve"),
+    Served("odd", "Special", v1="kserve"),
+    Served("whole", "Scalar", v1="kserve"),
+    Served("fails", "Gate", v1="kserve"),
+    Served("asked", "Asked", v1="kserve"),
+    Served("blob", "Blob", v1="kserve", content={"data": "binary", "output": "binary"}),
+    Served("anything", "Anything", v1="truss", content={"model_input": "json", "output": "json"}),
+    Served("mixed", "Mixed", v1="truss", max_rows=8),
+    Served("broken", "Gate", v1="truss"),
+    Served("blobs", "Blob", v1="truss", content={"data": "binary", "output": "binary"}),
+)
+ABSENT = (Served("no-kserve", "Flower", v1="kserve"), Served("no-truss", "Flower", v1="truss"))
+
+
+@pytest.fixture(scope="session")
+def dialects(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """One gateway with deployments of all three dialects of ``/v1``; two of them have no replica."""
+    running = Server(tmp_path_factory.mktemp("dialects"), DIALECTS, absent=ABSENT)
+    yield running
+    alive, complaints = running.gateway.poll() is None, running.complaints()
+    running.stop()
+    assert alive, "the gateway has died"
+    assert not complaints, f"the gateway met exceptions: {complaints[:10]}"
+
+
 @pytest.fixture(scope="session")
 def narrow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A gateway with low limits, on IPv6, of whose two models one has no replica."""

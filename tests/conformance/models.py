@@ -3,9 +3,11 @@
 This file is copied into every package and runs in the replica; `serving.Served` names the class.
 """
 
+import base64
+import json
 import time
 from pathlib import Path
-from typing import Annotated, NamedTuple, TypedDict
+from typing import Annotated, NamedTuple, NotRequired, TypedDict
 
 import numpy as np
 
@@ -186,3 +188,155 @@ class Asked:
     def predict(self, x: Annotated[np.ndarray, "FP32[1]"], parameters: dict) -> Annotated[bytes, "BYTES[1]"]:
         said = ",".join(f"{key}={value!r}" for key, value in sorted(parameters.items())).encode()
         return np.array([[said]] * len(x), dtype=object)
+
+
+class Half:
+    """Half plus two, the first model of everybody who serves TensorFlow."""
+
+    batched = True
+    idempotent = True
+
+    def predict(self, x: Annotated[np.ndarray, "FP32"]) -> Annotated[np.ndarray, "FP32"]:
+        return x / 2 + 2
+
+
+class Labelled(NamedTuple):
+    classes: Annotated[bytes, "BYTES[2]"]
+    scores: Annotated[np.ndarray, "FP32[2]"]
+
+
+class Classifier:
+    """Takes serialized examples, as classify sends them, and gives them back as the first label; the first score is their length."""
+
+    batched = True
+    idempotent = True
+
+    def predict(self, inputs: bytes) -> Labelled:
+        labels = [[base64.b64encode(item), b"twin"] for item in inputs.tolist()]
+        scores = [[len(item), 0.2] for item in inputs.tolist()]
+        return Labelled(np.array(labels, dtype=object).reshape(-1, 2), np.array(scores, dtype="float32").reshape(-1, 2))
+
+
+class Scored(NamedTuple):
+    scores: Annotated[np.ndarray, "FP32[3]"]
+
+
+class Scores:
+    """Takes serialized examples and has scores without labels."""
+
+    batched = True
+    idempotent = True
+
+    def predict(self, inputs: bytes) -> Scored:
+        return Scored(np.full((len(inputs), 3), 0.5, dtype="float32"))
+
+
+class Valued(NamedTuple):
+    outputs: Annotated[np.ndarray, "FP32"]
+
+
+class Regressor:
+    """Takes serialized examples, as regress sends them, and says how long they are."""
+
+    batched = True
+    idempotent = True
+
+    def predict(self, inputs: bytes) -> Valued:
+        return Valued(np.array([len(item) for item in inputs.tolist()], dtype="float32"))
+
+
+class Picture(NamedTuple):
+    image_bytes: bytes
+    name: bytes
+
+
+class Pictures:
+    """Any bytes in, any bytes out, beside bytes that should be text."""
+
+    batched = True
+    idempotent = True
+
+    def predict(self, image: bytes) -> Picture:
+        return Picture(image, image)
+
+
+class Person(TypedDict):
+    age: int
+    height: float
+    name: str
+    vip: NotRequired[bool]
+
+
+class Judged(NamedTuple):
+    score: float
+    label: str
+
+
+class People:
+    """Named columns of several types, one of them optional, as a data frame has them; two outputs."""
+
+    batched = True
+    idempotent = True
+
+    def predict(self, rows: Person) -> Judged:
+        vip = rows.get("vip", np.zeros(len(rows["age"]), dtype=bool))
+        score = rows["age"] + rows["height"] + 1000.0 * vip
+        return Judged(score, np.array([name.upper() for name in rows["name"].tolist()], dtype=object))
+
+
+class Flower:
+    """One tensor of four numbers, one number out."""
+
+    batched = True
+    idempotent = True
+
+    def predict(self, x: Annotated[np.ndarray, "FP32[4]"]) -> float:
+        return x.astype("float64").sum(axis=1)
+
+
+class Line:
+    """A text for a text."""
+
+    batched = True
+    idempotent = True
+
+    def predict(self, text: str) -> str:
+        return np.array([item[::-1] for item in text.tolist()], dtype=object)
+
+
+class Anything:
+    """One JSON value in, one out, as a Truss takes them: the keys, or what the value asks for by ``"give"``."""
+
+    idempotent = True
+
+    def predict(self, model_input: str) -> str:
+        value = json.loads(model_input)
+        if isinstance(value, dict) and "give" in value:
+            return value["give"] if isinstance(value["give"], str) else json.dumps(value["give"])
+        return json.dumps({"got": value})
+
+
+class Blob:
+    """Any bytes in, the same turned round out."""
+
+    batched = True
+    idempotent = True
+
+    def predict(self, data: bytes) -> bytes:
+        return np.array([item[::-1] for item in data.tolist()], dtype=object)
+
+
+class Kinds(NamedTuple):
+    double: Annotated[np.ndarray, "FP32[2]"]
+    total: int
+    name: str
+
+
+class Mixed:
+    """A tensor, a number and a text."""
+
+    batched = True
+    idempotent = True
+
+    def predict(self, pair: Annotated[np.ndarray, "FP32[2]"], name: str) -> Kinds:
+        return Kinds(pair * 2, pair.sum(axis=1).astype("int64"), name)

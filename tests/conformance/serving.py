@@ -18,7 +18,9 @@ from typing import Any, NamedTuple
 import msgspec
 
 import headgate
+from headgate.control.gateways import FRAME, HELLO, PROTOCOL, REPORT, ROUTES, frame
 from headgate.home import Home
+from headgate.journal import decode_report
 from headgate.package.manifest import Manifest
 from headgate.package.signature import Signature, TensorSpec
 from headgate.routes import DeploymentRoute, RevisionRoute, RouteTable, Weight, encode_table
@@ -45,6 +47,12 @@ class Served(NamedTuple):
     idempotent: bool = True
     timeout: float = 30.0
     aliases: Mapping[str, int] = {}
+    v1: str = "tfserving"
+    """Dialect of its ``/v1`` paths."""
+    content: Mapping[str, str] = {}
+    """By name of an input or output of BYTES, what its elements are (`headgate.package.signature.TensorSpec.content`)."""
+    example: Any = None
+    """The package's input example."""
 
     @property
     def revision(self) -> str:
@@ -109,7 +117,9 @@ class Server:
         self.address = address
         models = list(models)
         self.signatures = {served.revision: self._package(served) for served in [*models, *absent]}
-        self.home.routes.write_bytes(encode_table(self._table([*models, *absent])))
+        self.table = self._table([*models, *absent])
+        """The routing table in force."""
+        self.home.routes.write_bytes(encode_table(self.table))
         self.log = folder / "gateway.log"
         self._processes: list[subprocess.Popen[bytes]] = []
         try:
@@ -126,7 +136,7 @@ class Server:
         package = self.home.store / served.revision
         (package / "files").mkdir(parents=True)
         shutil.copy(MODELS, package / "files" / "models.py")
-        signature = signature_of(served.kind)
+        signature = signature_of(served.kind, served.content)
         manifest = Manifest(runtime="python", entry=f"models.py:{served.kind}", signature=signature, files={})
         (package / "manifest.json").write_bytes(manifest.encode())
         return signature
@@ -149,6 +159,7 @@ class Server:
             split=(Weight(revision=last.revision, share=10_000),),
             revisions=tuple(self._revision(served) for served in versions),
             aliases=dict(last.aliases),
+            v1=last.v1,
         )
 
     def _revision(self, served: Served) -> RevisionRoute:
@@ -164,6 +175,7 @@ class Server:
             splittable=served.splittable,
             idempotent=served.idempotent,
             expected=served.replicas,
+            example=b"" if served.example is None else json.dumps(served.example).encode(),
         )
 
     def _start_gateway(self, limits: Mapping[str, float]) -> None:
@@ -194,7 +206,10 @@ class Server:
             "links": [str(self.home.gateway_socket)],
         }
         log = self.folder / f"{served.revision}.{number}.log"
-        self._start([sys.executable, "-P", str(BOOTSTRAP), "replica"], config, log)
+        self._start([self._python(served), "-P", str(BOOTSTRAP), "replica"], config, log)
+
+    def _python(self, served: Served) -> str:
+        return sys.executable
 
     def _start(
         self, command: list[str], config: Mapping[str, Any], log: Path, fds: tuple[int, ...] = ()
@@ -209,6 +224,20 @@ class Server:
         for process in self._processes:
             assert process.poll() is None, f"a process has ended ({process.returncode}); see the logs in {self.folder}"
         return self.get(f"/v2/models/{served.name}/versions/{served.version}/ready").status == 200
+
+    def make_default(self, name: str | None) -> None:
+        """Send the gateway, as control does, a table with another default deployment, and wait until it is in force."""
+        self.table = msgspec.structs.replace(self.table, id=self.table.id + 1, default_deployment=name)
+        with socket.socket(socket.AF_UNIX) as link, link.makefile("rb") as said:
+            link.settimeout(SECONDS)
+            link.connect(str(self.home.gateway_socket))
+            hello = json.dumps({"protocol": PROTOCOL, "role": "control"}).encode()
+            link.sendall(frame(HELLO, hello) + frame(ROUTES, encode_table(self.table)))
+            reported = 0
+            while reported < self.table.id:
+                length, kind, _, _, _ = FRAME.unpack(said.read(FRAME.size))
+                payload = said.read(length + 4 - FRAME.size)
+                reported = decode_report(payload).table if kind == REPORT else reported
 
     # ---- talking to it
 
@@ -295,15 +324,24 @@ class Server:
             shutil.rmtree(self.home.sockets, ignore_errors=True)
 
 
-def signature_of(kind: str) -> Signature:
-    """Return what the hints of a class in ``models.py`` say."""
+def signature_of(kind: str, content: Mapping[str, str] | None = None) -> Signature:
+    """Return what the hints of a class in ``models.py`` say, with what its BYTES are."""
     runtime = PythonRuntime()
     runtime.load(MODELS, attribute=kind, device="cpu", threads=1)
     described = runtime.describe(None)
     assert described.outputs is not None and described.batched is not None
     runtime.unload()
     inputs, outputs = (
-        tuple(TensorSpec(name=info.name, dtype=info.dtype, shape=info.shape, optional=info.optional) for info in infos)
+        tuple(
+            TensorSpec(
+                name=info.name,
+                dtype=info.dtype,
+                shape=info.shape,
+                optional=info.optional,
+                content=(content or {}).get(info.name, ""),
+            )
+            for info in infos
+        )
         for infos in (described.inputs, described.outputs)
     )
     return Signature(inputs=inputs, outputs=outputs, batched=described.batched, parameters=described.parameters)

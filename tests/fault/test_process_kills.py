@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+import psutil
 from faulty_home import FaultyHome, echo, kill
 from serving_home import Serving, eventually, failures, is_alive, under_load
 
@@ -100,6 +101,39 @@ def test_replicas_do_not_outlive_every_gateway(home: FaultyHome) -> None:
     second = home.serve().until_ready("model", "")
     assert second.ask("model", echo(1)).status == 200
     assert second.stop() == 0
+
+
+def test_a_home_may_be_moved(home: FaultyHome) -> None:
+    """After a power cut, which leaves the files of the run behind, its home serves at another path what it served before."""
+    first = home.serve(home.model("model"), "--threads", "1").until_ready("model").until_settled()
+    for pid in first.pids().values():
+        kill(pid)
+    first.process.wait()
+    moved = FaultyHome(home.folder / "moved")
+    try:
+        home.home.path.rename(moved.home.path)
+        second = moved.serve().until_ready("model", "")
+        assert second.ask("model", echo(5)).status == 200
+        assert second.stop() == 0
+    finally:
+        moved.close()
+
+
+def test_what_deploys_ends_with_a_killed_supervisor(home: FaultyHome) -> None:
+    """The process that deploys the targets of serve waits for nobody who is not there: it is gone within three seconds."""
+    home.on_load("model", "wait")
+    serving = home.serve(home.model("model"), "--threads", "1")
+    deployer = serving.until(lambda: _deployer(serving), "the deployer runs")
+    serving.until(lambda: (home.notes / "model.waits").exists(), "the model is loaded")
+    serving.process.kill()
+    serving.process.wait()
+    eventually(lambda: not is_alive(deployer), "it has ended", 3.0)
+
+
+def _deployer(serving: Serving) -> int | None:
+    """The process that runs ``headgate up`` for a server."""
+    found = [child.pid for child in psutil.Process(serving.process.pid).children() if "up" in child.cmdline()]
+    return found[0] if found else None
 
 
 def test_a_second_serve_is_refused(home: FaultyHome) -> None:

@@ -144,7 +144,7 @@ def test_a_replica_that_is_told_to_end_loses_nothing(world: World) -> None:
 @pytest.mark.parametrize("how", ["spin", "hang"])
 def test_a_hang_is_answered_at_the_deadline_and_ended(world: World, how: str) -> None:
     """A hang in Python, or in C with the interpreter held, costs its request 504 at its own deadline; the replica is ended after
-    batch_timeout with the place in its log, and the next request is served."""
+    batch_timeout with the place in its log, status and terminal name that setting, and the next request is served."""
     name = f"hangs{how}"
     serving = world.deploy(name, "Pure", "--batch-timeout", "2s")
     hung = serving.pid(f"{name}-1.1")
@@ -156,6 +156,8 @@ def test_a_hang_is_answered_at_the_deadline_and_ended(world: World, how: str) ->
     assert serving.ask(name, echo(2)).status == 200
     assert not is_alive(hung)
     assert "in do_it" in serving.log(f"{name}-1.1")
+    assert "batch_timeout" in _replicas(serving, name)[0]["exit"]
+    assert f"{name}-1.1 ended (killed by SIGALRM: batch_timeout was over" in serving.said
     assert world.home.computed(name).count(f"{how} 1") == 1
     assert metric(serving, "headgate_expired_total", name) == 1
 

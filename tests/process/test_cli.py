@@ -34,17 +34,24 @@ def deployment(state: str = "ready", revision: str = "fraud-1", reason: str = ""
     """The status of deployment ``fraud``; ``states`` are those of its revisions ``fraud_1``, ``fraud_2``."""
     revisions = [
         {
-            "name": name.replace("_", "-"), "version": 1, "digest": "sha256:0", "state": is_,
+            "name": name.replace("_", "-"), "version": int(name[-1]), "digest": "sha256:0", "state": is_,
             "reason": "out of memory" if is_ == "failed" else "",
             "share": 10_000 if is_ == "serving" else 0, "replicas": [replica("ready" if is_ == "serving" else "loading")],
             "queued_rows": 2, "inflight": 0, "requests": 40, "failures": 1,
         }
         for name, is_ in (states or {"fraud_1": "serving"}).items()
     ]  # fmt: skip
+    serving = next((entry["name"] for entry in revisions if entry["share"]), None)
     return {
         "name": "fraud", "model": "fraud@1", "spec": SPEC, "generation": 1, "state": state, "reason": reason, "revision": revision,
-        "version": 1, "url": "http://127.0.0.1:1/v2/models/fraud", "revisions": revisions,
+        "version": int(revision[-1]), "serving": serving, "also": [], "url": "http://127.0.0.1:1/v2/models/fraud",
+        "revisions": revisions,
     }  # fmt: skip
+
+
+def also(revision: str, state: str, reason: str = "") -> dict[str, Any]:
+    """The status of a version that is kept warm."""
+    return {"version": int(revision[-1]), "revision": revision, "state": state, "reason": reason}
 
 
 VERSION = {
@@ -127,14 +134,28 @@ def control(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Control
 def test_status_is_one_screen(control: Control, capsys: pytest.CaptureFixture[str]) -> None:
     """Status shows every deployment with version, state, replicas, requests and failures, and the reason where something is wrong."""
     control.answer("GET /status", (200, {"server": {"inference_url": "http://127.0.0.1:1"}, "deployments": [
-        deployment("degraded", reason="fraud-2 failed: out of memory; fraud-1 still serves", fraud_1="serving", fraud_2="failed")
+        deployment("degraded", "fraud-2", "fraud@1 (fraud-1) serves, fraud@2 (fraud-2) failed", fraud_1="serving", fraud_2="failed")
     ]}))  # fmt: skip
     assert main(["status"]) == 0
     shown = capsys.readouterr().out.splitlines()
     assert shown[0] == "inference http://127.0.0.1:1"
     assert shown[2].split() == ["fraud", "fraud@1", "degraded", "1/2", "80", "2", "4", "http://127.0.0.1:1/v2/models/fraud"]
-    assert shown[3] == "fraud: fraud-2 failed: out of memory; fraud-1 still serves"
+    assert shown[3] == "fraud: fraud@1 (fraud-1) serves, fraud@2 (fraud-2) failed"
     assert control.asked[0].headers["authorization"] == "Bearer hg_secret"
+
+
+def test_status_shows_what_is_kept_warm(control: Control, capsys: pytest.CaptureFixture[str]) -> None:
+    """A version that ``also`` names has a line of its own, with its state, its replicas and its URL; the first line is without it."""
+    found = deployment("ready", "fraud-3", fraud_1="ready", fraud_2="starting", fraud_3="serving")
+    found["revisions"][0]["replicas"] = [replica("ready")]
+    control.answer("GET /deployments/fraud", (200, {**found, "also": [also("fraud-1", "ready"), also("fraud-2", "starting")]}))
+    assert main(["status", "fraud"]) == 0
+    url = "http://127.0.0.1:1/v2/models/fraud"
+    assert [line.split() for line in capsys.readouterr().out.splitlines()[1:]] == [
+        ["fraud", "fraud@3", "ready", "1/1", "40", "1", "2", url],
+        ["fraud", "(also)", "fraud@1", "ready", "1/1", "40", "1", "2", f"{url}/versions/1"],
+        ["fraud", "(also)", "fraud@2", "starting", "0/1", "40", "1", "2", f"{url}/versions/2"],
+    ]
 
 
 @pytest.mark.parametrize(
@@ -208,7 +229,50 @@ def test_a_failed_deployment_says_why_and_who_serves(control: Control, capsys: p
     control.answer("GET /deployments/fraud", (200, loading), (200, loading), (200, failed))
     control.answer("PUT /deployments/fraud", (202, loading))
     assert main(["deploy", "fraud@2"]) == errors.Conflict.exit
-    assert capsys.readouterr().err == "headgate: fraud-2 failed: out of memory; fraud-1 still serves\n"
+    assert capsys.readouterr().err == "headgate: fraud@2 (fraud-2) failed: out of memory; fraud@1 (fraud-1) still serves\n"
+
+
+def test_deploying_waits_for_what_is_kept_warm(control: Control) -> None:
+    """Deploy returns when the versions that ``--also`` names are ready, too."""
+    here = deployment("ready", "fraud-2", fraud_1="starting", fraud_2="serving")
+    control.answer("PUT /deployments/fraud", (202, here))
+    waiting, done = {**here, "also": [also("fraud-1", "starting")]}, {**here, "also": [also("fraud-1", "ready")]}
+    control.answer("GET /deployments/fraud", (200, here), (200, waiting), (200, waiting), (200, done))
+    assert main(["deploy", "fraud@2", "--also", "1"]) == 0
+    assert len(control.requests("GET /deployments/fraud")) == 4
+
+
+def test_a_version_that_cannot_be_kept_warm_is_named(control: Control, capsys: pytest.CaptureFixture[str]) -> None:
+    """The command fails with 6, says which version it was and why, and that the one that was deployed serves."""
+    here = deployment("degraded", "fraud-2", fraud_1="failed", fraud_2="serving")
+    control.answer("PUT /deployments/fraud", (202, here))
+    control.answer("GET /deployments/fraud", (200, {**here, "also": [also("fraud-1", "failed", "out of memory")]}))
+    assert main(["deploy", "fraud@2", "--also", "1"]) == errors.Conflict.exit
+    assert capsys.readouterr().err == "headgate: also: fraud@1 (fraud-1) failed: out of memory; fraud@2 (fraud-2) serves\n"
+
+
+@pytest.mark.parametrize("what", ["nofile.onnx", "my file.onnx", "nofile.py:Model", "./nofile"])
+def test_deploying_a_file_that_is_not_there(
+    what: str, control: Control, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What looks like a file is said to be none, with the likely one, whatever the registry says of it as a name."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "nofiles.onnx").write_bytes(b"x")
+    control.answer("PUT /deployments/nofile.onnx", (404, {"error": "model 'nofile.onnx': no such model", "code": "not_found"}))
+    assert main(["deploy", what]) == errors.NotFound.exit
+    said = capsys.readouterr().err
+    assert f"there is no such file or folder in {tmp_path}" in said
+    assert what != "nofile.onnx" or "did you mean 'nofiles.onnx'?" in said
+
+
+def test_a_model_with_a_dot_in_its_name_is_no_file(control: Control, capsys: pytest.CaptureFixture[str]) -> None:
+    """Where a model of that name is, it is deployed; what is wrong with the rest is said as ever."""
+    control.answer("PUT /deployments/fraud.eu", (202, deployment()))
+    assert main(["deploy", "fraud.eu", "--no-wait"]) == 0
+    control.answer("PUT /deployments/fraud.v2", (404, {"error": "fraud.v2@7: no such version", "code": "not_found"}))
+    capsys.readouterr()
+    assert main(["deploy", "fraud.v2@7"]) == errors.NotFound.exit
+    assert capsys.readouterr().err == "headgate: fraud.v2@7: no such version\n"
 
 
 def test_waiting_ends(control: Control, capsys: pytest.CaptureFixture[str]) -> None:
@@ -241,9 +305,22 @@ def test_stopping_waits_for_the_end(control: Control, capsys: pytest.CaptureFixt
 
 def test_the_server_can_be_stopped(control: Control, capsys: pytest.CaptureFixture[str]) -> None:
     """stop --server without a URL ends the server that the environment names."""
-    control.answer("POST /server/stop", (202, {"stopping": True, "pid": 1}))
+    control.answer("POST /server/stop", (202, {"stopping": True, "pid": 1, "drain_seconds": 35.0}))
     assert main(["stop", "--server", "--no-wait"]) == 0
-    assert capsys.readouterr().out == "the server is ending\n"
+    said = capsys.readouterr()
+    assert (said.out, said.err) == ("the server is ending\n", "draining, up to 35 s: requests under way are finished\n")
+
+
+def test_rows_are_counted_from_the_first_of_all(control: Control, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Long data goes in parts, and what the server says of a row of a part is said with where the part begins."""
+    (tmp_path / "rows.json").write_text(json.dumps([{"x": at} for at in range(2500)]))
+    refusal = (400, {"error": "row 3: input 'x' is missing", "code": "invalid_request"})
+    control.answer("POST /predict/fraud", (200, [1] * 1000), refusal)
+    assert main(["predict", "fraud", str(tmp_path / "rows.json"), "--url", control.url]) == errors.InvalidRequest.exit
+    assert capsys.readouterr().err == "headgate: in the 1000 rows from row 1000 on: row 3: input 'x' is missing\n"
+    control.answer("POST /predict/fraud", (200, [1] * 1000), (200, [2] * 1000), (200, [3] * 500))
+    assert main(["predict", "fraud", str(tmp_path / "rows.json"), "--url", control.url]) == 0
+    assert capsys.readouterr().out.split() == ["1"] * 1000 + ["2"] * 1000 + ["3"] * 500
 
 
 def test_aliases_and_keys_are_changed_through_the_server(control: Control, capsys: pytest.CaptureFixture[str]) -> None:

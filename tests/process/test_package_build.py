@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from headgate.errors import PackageError, UntrustedPickle
+from headgate.errors import PackageError, SpecError, UntrustedPickle
 from headgate.home import Home
 from headgate.package.build import Built, Options, build
 from headgate.package.example import read_example
@@ -55,6 +55,15 @@ def test_a_known_source_costs_no_work(run: Build, tmp_path: Path) -> None:
     again = run(str(tmp_path / "m.onnx"), script="raise SystemExit('was loaded')", known=known.get)
     assert (again.digest, again.manifest) == ("sha256:before", None)
     assert run(str(tmp_path / "m.onnx"), Options(relock=True), known=known.get).digest == first.digest
+
+
+def test_a_name_that_cannot_be_is_refused_before_any_work(run: Build, tmp_path: Path) -> None:
+    """Nothing is loaded for a model that could not be registered; the refusal names the flag and what names are made of."""
+    (tmp_path / "m.onnx").write_bytes(b"\x08\x07")
+    said: list[str] = []
+    with pytest.raises(SpecError, match="--name: expected 1 to 128 letters"):
+        run(str(tmp_path / "m.onnx"), Options(name="bad name"), say=said.append)
+    assert said == [] and list((tmp_path / "out0").iterdir()) == []
 
 
 def test_the_copy_is_a_copy(run: Build, tmp_path: Path) -> None:

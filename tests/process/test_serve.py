@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import pytest
 
 import headgate
 from headgate import errors
+from headgate.cli.connection import live_server
 from headgate.home import Home
 
 CODE = """
@@ -134,10 +136,14 @@ def test_a_day_with_the_command_line(model: str, tmp_path: Path, serve: Callable
     deployed = run("deploy", "doubles@2", "--output", "json")
     assert json.loads(deployed.stdout)["spec"]["batching"]["max_rows"] == 64, deployed.stderr
     assert run("predict", "doubles", '{"x": 4}').stdout.strip().endswith("12.0}")
-    assert run("predict", "double", '{"x": 4}').returncode == errors.NotFound.exit
+    unknown = run("predict", "double", '{"x": 4}')
+    assert unknown.returncode == errors.NotFound.exit
+    assert "did you mean 'doubles'?" in unknown.stderr
     assert run("stop", "doubles").returncode == 0
     assert json.loads(run("status", "--output", "json").stdout)["deployments"] == []
-    assert run("stop", "--server").returncode == 0
+    stopped = run("stop", "--server")
+    assert (stopped.returncode, stopped.stdout) == (0, "the server has ended\n")
+    assert stopped.stderr == "draining, up to 30 s: requests under way are finished\n"
     assert serving.process.wait(30) == 0
 
 
@@ -148,6 +154,19 @@ def test_a_home_serves_again_what_it_served(model: str, tmp_path: Path, serve: C
     assert first.stop() == 0
     serve().until("doubles is ready: doubles@1")
     assert run("predict", "doubles", '{"x": 4}').returncode == 0
+
+
+def test_who_asks_at_once_is_told_everything(model: str, tmp_path: Path, serve: Callable[..., Serving]) -> None:
+    """A command that comes while the server starts waits a moment, and then sees what the home has deployed."""
+    first = serve(model, "--example", str(tmp_path / "example.json"))
+    first.until("Ctrl-C")
+    assert first.stop() == 0
+    second = serve()
+    while (server := live_server(second.home)) is None:
+        assert second.process.poll() is None, second.said
+        time.sleep(0.001)
+    with urllib.request.urlopen(f"{server['control_url']}/status", timeout=60) as answer:
+        assert [found["name"] for found in json.load(answer)["deployments"]] == ["doubles"]
 
 
 def test_a_model_that_cannot_be_served_ends_serve(tmp_path: Path, serve: Callable[..., Serving]) -> None:

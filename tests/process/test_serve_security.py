@@ -173,6 +173,18 @@ def test_keys_count_from_the_first_moment(tmp_path: Path) -> None:
         home.close()
 
 
+def test_serve_without_a_key_says_where_it_is(tmp_path: Path) -> None:
+    """On a home with keys, serve prints its URLs also to whoever has given it none, and says that every request needs one."""
+    home = ServingHome(tmp_path / "h")
+    try:
+        home.done("key", "create", "--scope", "admin")
+        serving = home.serve().until_settled()
+        assert serving.url in serving.said and serving.control_url in serving.said
+        assert "every request needs a key" in serving.said and "HEADGATE_API_KEY" in serving.said
+    finally:
+        home.close()
+
+
 @pytest.mark.parametrize("control", [False, True])
 def test_what_does_not_exist_needs_a_key_too(guarded: Guarded, control: bool) -> None:
     """Without a key nobody learns which paths, verbs or models there are."""

@@ -162,9 +162,9 @@ class Stage:
         self.ask()
         return server
 
-    def want(self, replicas: dict[str, list[str]], ring: bool = True, grace: float = 5.0) -> None:
+    def want(self, replicas: dict[str, list[str]], ring: bool = True, grace: float = 5.0, colour: str = "blue") -> None:
         """Write desired.json, and say so at the bell."""
-        entries = [{"id": name, "argv": argv, "env": {"COLOUR": "blue"}, "grace": grace} for name, argv in replicas.items()]
+        entries = [{"id": name, "argv": argv, "env": {"COLOUR": colour}, "grace": grace} for name, argv in replicas.items()]
         temporary = self.home.run / ".desired"
         temporary.write_text(json.dumps({"processes": entries}))
         temporary.replace(self.home.desired)
@@ -333,6 +333,35 @@ def test_replicas_follow_the_file(stage: Stage) -> None:
     stage.running("b-1.1")
     until(lambda: not stage.entry("a-1.1"))
     assert stage.count("a term") == 1 and not alive(pid)
+    assert stage.end(server) == 0
+
+
+def test_what_runs_otherwise_is_started_anew(stage: Stage) -> None:
+    """A replica whose command or environment has changed under its id is ended with SIGTERM and started as it now is; others stay."""
+    server = stage.serve()
+    stage.want({"a-1.1": stage.stand_in("a"), "b-1.1": stage.stand_in("b")})
+    first, other = stage.running("a-1.1"), stage.running("b-1.1")
+    stage.up("a")
+    stage.want({"a-1.1": stage.stand_in("moved"), "b-1.1": stage.stand_in("b")})
+    second = stage.running("a-1.1", other_than=first)
+    stage.up("moved")
+    assert stage.count("a term") == 1 and stage.entry("b-1.1")["pid"] == other
+    stage.want({"a-1.1": stage.stand_in("moved"), "b-1.1": stage.stand_in("b")}, colour="red")
+    third = stage.running("a-1.1", other_than=second)
+    assert b"COLOUR=red\0" in Path(f"/proc/{third}/environ").read_bytes()
+    assert stage.count("moved term") == 1
+    assert "a-1.1 is to run with another command or environment" in stage.terminal()
+    assert stage.end(server) == 0
+
+
+def test_a_mended_command_does_not_wait_for_the_old_ones_backoff(stage: Stage) -> None:
+    """Where the program was not there (a home or an interpreter has moved), another one begins as one that was never started."""
+    server = stage.serve()
+    stage.want({"a-1.1": ["/nowhere/python"]})
+    stage.when("a-1.1", lambda e: e["restarts"] >= 3 and e["state"] == "backoff")
+    stage.want({"a-1.1": stage.stand_in("a")})
+    stage.running("a-1.1")
+    assert stage.entry("a-1.1")["restarts"] == 0
     assert stage.end(server) == 0
 
 

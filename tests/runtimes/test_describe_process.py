@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
+import re
+import shlex
 import subprocess
 import sys
 import textwrap
+import tomllib
 import zipfile
 from pathlib import Path
 
 import pytest
-from runtime_samples import BOOTSTRAP, bootstrap, python_of, samples_of
+from runtime_samples import BOOTSTRAP, ROOT, bootstrap, python_of, samples_of
 
 from headgate import plugins
 
 FRAMEWORKS = [name for name, runtime in plugins.load_all("headgate.runtimes") if runtime.requires]
+EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
 slow = pytest.mark.slow
 
 
@@ -75,7 +80,7 @@ def test_what_models_print_and_leave_running_disturbs_nothing(tmp_path: Path, de
     ("body", "code", "said"),
     [
         ("import nothing_like_this", "missing_dependency", "m.py needs the Python module 'nothing_like_this'"),
-        ("raise OSError('no weights')", "unsupported_model", "m.py cannot be loaded as Python: OSError: no weights"),
+        ("raise OSError('no weights')", "unsupported_model", "m.py cannot be loaded as Python: OSError: no weights [m.py, line 1]"),
         ("def broken(:", "unsupported_model", "SyntaxError"),
         ("import sys; sys.exit(3)", "package_error", "SystemExit: 3"),
     ],
@@ -104,9 +109,61 @@ def test_a_missing_framework_says_what_installs_it(tmp_path: Path, runtime: str)
     done = bootstrap(python_of("python"), "describe", {"path": str(path), "runtime": runtime})
     error = json.loads(done.stdout)["error"]
     assert error["code"] == "missing_dependency"
-    extra = plugins.load("headgate.runtimes", runtime).extra
-    assert f"pip install 'headgate[{extra}]'" in error["message"]
+    assert f"pip install {plugins.load('headgate.runtimes', runtime).requires[0]}" in error["message"]
     assert "--requirements" in error["message"]
+
+
+@pytest.mark.parametrize("runtime", FRAMEWORKS)
+def test_beside_headgate_the_missing_framework_is_the_extras(tmp_path: Path, runtime: str) -> None:
+    """In the server's own Python the command names what the extra requires, which pip finds wherever Headgate came from."""
+    kind = plugins.load("headgate.runtimes", runtime)
+    if importlib.util.find_spec(kind.requires[0]) is not None:
+        pytest.skip(f"{runtime} is installed here")
+    path = tmp_path / "model"
+    path.write_bytes(b"x")
+    done = bootstrap(Path(sys.executable), "describe", {"path": str(path), "runtime": runtime})
+    message = json.loads(done.stdout)["error"]["message"]
+    assert all(f" {shlex.quote(requirement)}" in message for requirement in EXTRAS[kind.extra])
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        ("headgate.serve(Model)", "m.py, line 5: headgate.serve is called while the file is loaded as a model"),
+        ("serve(Model, threads=1)", "Put the call under if __name__ == '__main__':"),
+        ("if __name__ == '__main__': serve(Model)", None),
+    ],
+)
+def test_a_file_that_serves_itself_is_refused(tmp_path: Path, describe, call: str, said: str | None) -> None:
+    """Loading the file would start a server that loads the file: refused with what to do; what stands under __main__ is no matter."""
+    body = "import headgate\nfrom headgate import serve\nclass Model:\n    def predict(self, x: int) -> int: return x\n"
+    answer = describe("python", write(tmp_path / "m.py", f"{body}{call}\n"), "Model")
+    if said is None:
+        assert "signature" in answer, answer
+    else:
+        assert answer["error"]["code"] == "unsupported_model"
+        assert said in answer["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ("def load(self): open('stop.txt')\n    def predict(self, x: int) -> int: return x", "cannot be loaded as Python"),
+        ("def predict(self, x: int): return len(open('stop.txt').read())", "cannot be run on made-up input"),
+    ],
+)
+def test_a_file_that_was_not_packaged_says_how_it_would_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, describe, body: str, said: str
+) -> None:
+    """A relative path is one of the package, so what lies in the user's current folder is missed here and not in production."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "stop.txt").write_text("the")
+    (tmp_path / "package").mkdir()
+    path = write(tmp_path / "package" / "m.py", f"class Model:\n    {body}\n")
+    message = describe("python", path, "Model")["error"]["message"]
+    assert said in message and "'stop.txt'" in message and "--include FILE" in message
+    (tmp_path / "package" / "stop.txt").write_text("the")
+    assert "signature" in describe("python", path, "Model")
 
 
 def test_bootstrap_says_how_it_is_used() -> None:
@@ -122,6 +179,16 @@ def test_xgboost_refuses_categories_that_it_has_damaged(describe) -> None:
     error = describe("xgboost", samples_of("xgboost") / "umlaut.ubj")["error"]
     assert error["code"] == "unsupported_model"
     assert "hold letters outside ASCII, and XGBoost cuts such text when it saves" in error["message"]
+
+
+@slow
+def test_xgboost_says_of_a_cut_file_what_can_be_done(tmp_path: Path, describe) -> None:
+    """One line that names the file and what to do, without the time and the place in XGBoost's own source."""
+    cut = tmp_path / "cut.ubj"
+    cut.write_bytes((samples_of("xgboost") / "iris.ubj").read_bytes()[:2000])
+    message = describe("xgboost", cut)["error"]["message"]
+    assert re.fullmatch(r"XGBoost cannot load cut\.ubj: [A-Z].*\. Is it damaged, .*\? Save or copy it again", message)
+    assert ".cc" not in message
 
 
 @slow

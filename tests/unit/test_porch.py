@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import shlex
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -35,6 +37,15 @@ def test_shelves_are_listed_without_importing_what_is_on_them() -> None:
     assert "base" not in plugins.names("headgate.protocols")
     with pytest.raises(Unsupported, match=r"did you mean 'onnx'\?"):
         plugins.load("headgate.runtimes", "onxx")
+
+
+def test_what_an_extra_brings_can_be_installed() -> None:
+    """The command is made of the requirements in pyproject.toml; for an extra nobody knows it names what the caller knows."""
+    extras = tomllib.loads(Path(__file__).parents[2].joinpath("pyproject.toml").read_text())["project"]["optional-dependencies"]
+    assert {"onnx", "parquet"} <= extras.keys()
+    for extra, wanted in extras.items():
+        assert sorted(shlex.split(plugins.install_command(extra, "nothing"))) == sorted(["pip", "install", *wanted])
+    assert plugins.install_command("onn", "onnxruntime") == "pip install onnxruntime"
 
 
 def test_errors_cross_a_socket_by_their_code() -> None:

@@ -31,6 +31,13 @@ def test_an_end_is_said_in_words() -> None:
     assert exit_in_words(None) == "exit code unknown"
 
 
+def test_the_end_by_its_own_timer_names_the_settings() -> None:
+    """SIGALRM is how a replica ends itself: who reads of it must know what to set, and it is still told as the signal it was."""
+    said = exit_in_words(-signal.SIGALRM)
+    assert said.startswith("killed by SIGALRM")
+    assert "batch_timeout" in said and "load_timeout" in said
+
+
 def test_only_memory_that_moves_is_told() -> None:
     """More than 1 % up or down is a change; 1 % is not."""
     assert moved(1000, 1011) and moved(1000, 989) and moved(0, 1)

@@ -16,19 +16,35 @@ if TYPE_CHECKING:
 
 
 class Rows:
-    """Rows of a table whose cells may still be text: they get their types from the deployment."""
+    """Rows of a table whose cells may still be text: they get their types from the deployment.
 
-    def __init__(self, rows: Sequence[dict[str, Any]]) -> None:
+    ``lines`` are those of the file on which the rows end, where it has lines.
+    """
+
+    def __init__(self, rows: Sequence[dict[str, Any]], lines: Sequence[int] = ()) -> None:
         self._rows = rows
+        self._lines = lines
 
     def typed(self, metadata: Metadata) -> list[dict[str, Any]]:
-        """Return the rows as the deployment takes them. Raises `InvalidRequest` naming row and column of a cell that does not fit."""
+        """Return the rows as the deployment takes them.
+
+        Raises `InvalidRequest` naming the row (counted from 0, as the server does) and column of a cell that does not fit.
+        """
         fields = {field.name: field for field in metadata.inputs}
         first = metadata.inputs[0]
         columns = self._rows[0].keys() if self._rows else ()
+        rows = enumerate(self._rows)
         if len(fields) == 1 and first.name not in columns and len(first.shape) == 2 and first.shape[1] in (-1, len(columns)):
-            return [{first.name: [_cell(value, first, at, key) for key, value in row.items()]} for at, row in enumerate(self._rows)]
-        return [{key: _cell(value, fields.get(key), at, key) for key, value in row.items()} for at, row in enumerate(self._rows)]
+            return [{first.name: [self._cell(value, first, at, key) for key, value in row.items()]} for at, row in rows]
+        return [{key: self._cell(value, fields.get(key), at, key) for key, value in row.items()} for at, row in rows]
+
+    def _cell(self, value: Any, field: Field | None, row: int, column: str) -> Any:
+        try:
+            return _typed(value, field)
+        except (ValueError, KeyError):
+            line = f" (line {self._lines[row]} of the file)" if self._lines else ""
+            kind = field.dtype if field else ""
+            raise InvalidRequest(f"row {row}{line}, column {column!r}: expected {kind}, got {value!r}; nothing was sent") from None
 
 
 def read(source: str) -> Any:
@@ -62,7 +78,7 @@ def _read_json(path: Path) -> Any:
 def _read_csv(path: Path) -> Rows:
     with open(path, newline="", encoding="utf-8-sig") as file:
         reader = csv.DictReader(file, strict=True)
-        rows = []
+        rows, lines = [], []
         try:
             for row in reader:
                 if None in row or None in row.values():
@@ -70,16 +86,20 @@ def _read_csv(path: Path) -> Rows:
                     where = f"{path}, line {reader.line_num}"
                     raise InvalidRequest(f"{where}: expected {expected} cells, as in the first line; nothing was sent")
                 rows.append(row)
+                lines.append(reader.line_num)
         except (csv.Error, UnicodeDecodeError) as error:
             raise InvalidRequest(f"{path}, line {reader.line_num}: no CSV: {error}") from None
-    return Rows(rows)
+    return Rows(rows, lines)
 
 
 def _read_parquet(path: Path) -> Rows:
     try:
         import pyarrow.parquet
     except ImportError:
-        raise MissingDependency(f"{path}: reading .parquet needs pyarrow: pip install 'headgate[parquet]'") from None
+        from headgate import plugins
+
+        install = plugins.install_command("parquet", "pyarrow")
+        raise MissingDependency(f"{path}: reading .parquet needs pyarrow; install it: {install}") from None
     try:
         return Rows(pyarrow.parquet.read_table(path).to_pylist())
     except (pyarrow.ArrowException, OSError) as error:
@@ -103,20 +123,20 @@ _READERS: dict[str, Callable[[Path], Any]] = {
 }
 
 
-def _cell(value: Any, field: Field | None, row: int, column: str) -> Any:
-    """Return a cell as the input it is for takes it. An empty one is NaN among floats; of an unknown input, what it looks like."""
+def _typed(value: Any, field: Field | None) -> Any:
+    """Return a cell as the input it is for takes it. An empty one is NaN among floats; of an unknown input, what it looks like.
+
+    Raises `ValueError` or `KeyError` for one that does not fit.
+    """
     if not isinstance(value, str) or (field is not None and field.dtype == "BYTES"):
         return value
     if field is None:
         return _guess(value)
-    try:
-        if field.dtype == "BOOL":
-            return _TRUTH[value.strip().lower()]
-        if field.dtype.startswith(("FP", "BF")):
-            return float(value) if value.strip() else float("nan")
-        return int(value)
-    except (ValueError, KeyError):
-        raise InvalidRequest(f"row {row + 1}, column {column!r}: expected {field.dtype}, got {value!r}; nothing was sent") from None
+    if field.dtype == "BOOL":
+        return _TRUTH[value.strip().lower()]
+    if field.dtype.startswith(("FP", "BF")):
+        return float(value) if value.strip() else float("nan")
+    return int(value)
 
 
 _TRUTH = {"true": True, "1": True, "false": False, "0": False}

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from headgate.errors import NotFound, did_you_mean
 
+_REFERENCE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]*")
+_ENDING = re.compile(r"\.[A-Za-z]\w*$")
 _CODE = re.compile(r"(?P<path>.+\.py):[A-Za-z_]\w*")
 
 
@@ -18,15 +20,23 @@ def path_of(target: str) -> Path:
 
 def looks_like_path(text: str) -> bool:
     """Tell a target from a reference such as ``fraud@3``: it exists, or it holds what no name may."""
-    return path_of(text).exists() or "/" in text or ":" in text
+    return path_of(text).exists() or not _REFERENCE.fullmatch(text)
+
+
+def has_ending(text: str) -> bool:
+    """Whether a file may be meant although it could be a reference: ``fraud.onnx`` is a legal name of a model, too."""
+    return bool(_ENDING.search(text))
 
 
 def check(target: str) -> None:
     """Raise `NotFound`, with the likely spelling, if there is nothing at ``target``."""
+    if not path_of(target).exists():
+        raise NotFound(f"{missing(target)} Nothing was started")
+
+
+def missing(target: str) -> str:
+    """Say that there is nothing at ``target``, with the likely spelling."""
     path = path_of(target)
-    if path.exists():
-        return
     folder = path.parent
     there = [entry.name for entry in folder.iterdir()] if folder.is_dir() else []
-    hint = did_you_mean(path.name, there) or "."
-    raise NotFound(f"{target}: there is no such file or folder in {folder.absolute()}{hint} Nothing was started")
+    return f"{target}: there is no such file or folder in {folder.absolute()}{did_you_mean(path.name, there) or '.'}"

@@ -29,9 +29,10 @@ def until_live(api: Api, limit: float = 30.0) -> None:
 
 
 def until_ready(api: Api, name: str, revision: str | None, limit: float) -> dict[str, Any]:
-    """Return the status of deployment ``name`` once its ``revision`` (None: what was asked for last) serves.
+    """Return the status of deployment ``name`` once its ``revision`` (None: what was asked for last) serves, and the versions that
+    ``also`` names are ready.
 
-    Raises `Conflict` with the reason if the revision failed (and says what serves instead), or was replaced or ended meanwhile;
+    Raises `Conflict` with the reason if one of them failed (and says what serves instead), or was replaced or ended meanwhile;
     `DeadlineExceeded` after ``limit`` seconds.
     """
     end = time.monotonic() + limit
@@ -39,12 +40,12 @@ def until_ready(api: Api, name: str, revision: str | None, limit: float) -> dict
         status: dict[str, Any] = api.get(f"/deployments/{segment(name)}")
         revision = revision or status["revision"]
         found = next((entry for entry in status["revisions"] if entry["name"] == revision), None)
-        if found is not None and _answers(found):
-            return status
         if found is not None and found["state"] == "failed":
-            raise Conflict(f"{revision} failed: {found['reason']}{_meanwhile(status, revision)}")
+            raise Conflict(f"{_named(status, found)} failed: {found['reason']}{_meanwhile(status, revision)}")
         if found is None and revision is not None:
             raise Conflict(f"{revision} is gone: {name} was deployed again or ended meanwhile; see 'headgate status {name}'")
+        if found is not None and _answers(found) and _also_ready(status):
+            return status
         if time.monotonic() > end:
             raise DeadlineExceeded(
                 f"{name} is not ready after {limit:g} s{_because(status)}{_meanwhile(status, revision)}; the server goes on with it, "
@@ -86,11 +87,29 @@ def _answers(revision: dict[str, Any]) -> bool:
     return revision["state"] == "serving" and any(replica["state"] == "ready" for replica in revision["replicas"])
 
 
+def _also_ready(status: dict[str, Any]) -> bool:
+    """Whether every version that is kept warm can be asked. Raises `Conflict` for one that has failed."""
+    also = status.get("also", ())
+    for entry in also:
+        if entry["state"] == "failed":
+            failed = _named(status, {"name": entry["revision"], "version": entry["version"]})
+            raise Conflict(f"also: {failed} failed: {entry['reason']}; {' and '.join(_serving(status))} serves")
+    return all(entry["state"] == "ready" for entry in also)
+
+
+def _named(status: dict[str, Any], revision: dict[str, Any]) -> str:
+    return f"{status['model'].partition('@')[0]}@{revision['version']} ({revision['name']})"
+
+
 def _because(status: dict[str, Any]) -> str:
     return f" ({status['reason']})" if status["reason"] else ""
 
 
 def _meanwhile(status: dict[str, Any], revision: str | None) -> str:
     """Say who answers the requests, if anybody does."""
-    serving = [entry["name"] for entry in status["revisions"] if entry["name"] != revision and entry["share"]]
+    serving = _serving(status, besides=revision)
     return f"; {' and '.join(serving)} still serves" if serving else ""
+
+
+def _serving(status: dict[str, Any], besides: str | None = None) -> list[str]:
+    return [_named(status, entry) for entry in status["revisions"] if entry["share"] and entry["name"] != besides]

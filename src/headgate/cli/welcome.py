@@ -40,7 +40,8 @@ def server(urls: dict[str, Any]) -> str:
 
 
 def _fields(fields: list[dict[str, Any]]) -> str:
-    return ", ".join(f"{field['name']} {field['datatype']}{field['shape']}" for field in fields)
+    notes = {True: " (optional)", False: ""}
+    return ", ".join(f"{field['name']} {field['datatype']}{field['shape']}{notes['optional' in field]}" for field in fields)
 
 
 def _command(access: Access, url: str, metadata: dict[str, Any], example: Any) -> str:
@@ -48,7 +49,7 @@ def _command(access: Access, url: str, metadata: dict[str, Any], example: Any) -
     curl = ["curl", *_trust(access)]
     data = json.dumps(_example_row(example, metadata), ensure_ascii=False)
     if len(data) > _LONGEST:
-        members = ", ".join(f"{json.dumps(field['name'])}: {_repeated(field, metadata)}" for field in metadata["inputs"])
+        members = ", ".join(f"{json.dumps(field['name'])}: {_repeated(field, metadata)}" for field in _sent(metadata))
         made = shlex.quote(f"import json; print(json.dumps({{{members}}}))")
         return f"python3 -c {made} | {shlex.join([*curl, url, '-d', '@-'])}"
     if isinstance(example, dict) and isinstance(example.get("inputs"), list):
@@ -72,7 +73,13 @@ def _example_row(example: Any, metadata: dict[str, Any]) -> Any:
     inputs = metadata["inputs"]
     if example:
         return {inputs[0]["name"]: example[0] if _batched(metadata) else example}
-    return {field["name"]: _nested(_SAMPLES.get(field["datatype"], 0), _row_shape(field, metadata)) for field in inputs}
+    return {field["name"]: _nested(_SAMPLES.get(field["datatype"], 0), _row_shape(field, metadata)) for field in _sent(metadata)}
+
+
+def _sent(metadata: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the inputs that a request must have; all of them where none must be there, for a row of nothing is none."""
+    inputs: list[dict[str, Any]] = metadata["inputs"]
+    return [field for field in inputs if "optional" not in field] or inputs
 
 
 def _batched(metadata: dict[str, Any]) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Mapping
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 from headgate.client.wire import Arrays, Field, Metadata, guess_dtype
@@ -83,19 +84,37 @@ def _as_numbers(name: str, array: np.ndarray[Any, Any], field: Field) -> np.ndar
     wanted = np.dtype("float32" if field.dtype == "BF16" else DTYPES[field.dtype].numpy)
     if array.dtype == wanted:
         return array
+    if array.dtype.kind == "O":
+        return _as_numbers(name, _of_objects(name, array, field), field)
     if array.dtype.kind in "iu" and wanted.kind in "iu":
         _check_range(name, array, field)
-    elif array.dtype.kind == "O":
-        try:
-            return np.array(array.tolist(), dtype=wanted)
-        except (TypeError, ValueError, OverflowError) as error:
-            raise InvalidRequest(
-                f"input {name!r}: expected {field.dtype}, got objects that are no such numbers ({error})"
-            ) from None
     elif array.size and not np.can_cast(array.dtype, wanted, "same_kind"):
         cast = f".astype({wanted.name!r})"
         raise InvalidRequest(f"input {name!r}: expected {field.dtype}, got {array.dtype}; cast it with {cast} if that is meant")
-    return array.astype(wanted)
+    with np.errstate(over="ignore"):
+        numbers = array.astype(wanted)
+    if array.size and wanted.kind == "f" and not np.array_equal(np.isfinite(numbers), np.isfinite(array)):
+        worst = array[np.isfinite(array) & ~np.isfinite(numbers)][0]
+        raise InvalidRequest(f"input {name!r}: {worst} does not fit {field.dtype}")
+    return numbers
+
+
+def _of_objects(name: str, array: np.ndarray[Any, Any], field: Field) -> np.ndarray[Any, Any]:
+    """Return an array of Python's numbers as one of NumPy's; None is a missing one, NaN."""
+    import numpy as np
+
+    items = array.ravel().tolist()
+    for at, item in enumerate(items):
+        if item is not None and not isinstance(item, Real | np.bool_):
+            raise InvalidRequest(
+                f"input {name!r}: expected {field.dtype}, got {str(item)[:100]!r} ({type(item).__name__}) at position {at}"
+            )
+    numbers = np.array([np.nan if item is None else item for item in items])
+    if numbers.dtype.kind == "O":
+        raise InvalidRequest(
+            f"input {name!r}: expected {field.dtype}, got numbers that no dtype holds; make them float or int first"
+        )
+    return numbers.reshape(array.shape)
 
 
 def _check_range(name: str, array: np.ndarray[Any, Any], field: Field) -> None:

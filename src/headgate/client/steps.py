@@ -6,6 +6,7 @@ Written once for `Client` and `AsyncClient`, which only carry the requests.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Generator, Mapping
 from typing import Any, NamedTuple, TypeVar
 from urllib.parse import quote
@@ -37,12 +38,12 @@ def predict(known: Known, deployment: str, data: Any, options: Options) -> Steps
     """Run the deployment on ``data`` and return the answer as the same kind of thing."""
     if isinstance(data, list | tuple):
         return (yield from predict_rows(deployment, list(data), options))
-    place = (deployment, str(options.version or ""))
+    place = (deployment, "" if options.version is None else str(options.version))
     if place not in known:
         known[place] = yield from metadata(deployment, options.version)
     typed, restore = prepare(data, known[place])
     head: dict[str, Any] = {"parameters": {**(options.parameters or {}), "binary_data_output": True}}
-    if options.request_id:
+    if options.request_id is not None:
         head["id"] = options.request_id
     length, body = pack("inputs", typed, head)
     headers = {"content-type": "application/octet-stream", HEAD_LENGTH: str(length), **_headers(options)}
@@ -61,7 +62,7 @@ def predict_rows(deployment: str, rows: Any, options: Options) -> Steps[Any]:
     if options.parameters:
         raise InvalidRequest("parameters: rows carry none; send named arrays (a dict), which do")
     path = f"/predict/{quote(deployment, safe='')}" + (
-        f"/versions/{quote(str(options.version), safe='')}" if options.version else ""
+        "" if options.version is None else f"/versions/{quote(str(options.version), safe='')}"
     )
     try:
         body = json.dumps(rows, separators=(",", ":"), default=_plain).encode()
@@ -86,15 +87,23 @@ def ready(deployment: str | None = None) -> Steps[bool]:
 
 def _model(deployment: str, version: int | str | None) -> str:
     path = f"/v2/models/{quote(deployment, safe='')}"
-    return f"{path}/versions/{quote(str(version), safe='')}" if version else path
+    return path if version is None else f"{path}/versions/{quote(str(version), safe='')}"
 
 
 def _headers(options: Options) -> dict[str, str]:
     headers: dict[str, str] = {}
-    if options.timeout is not None:
-        headers["x-headgate-timeout-ms"] = str(max(1, round(options.timeout * 1000)))
-    if options.request_id:
-        headers["x-request-id"] = options.request_id
+    timeout, request_id = options.timeout, options.request_id
+    if timeout is not None:
+        if not 0 < timeout < math.inf:
+            raise InvalidRequest(f"timeout: expected more than 0 seconds, got {timeout}; nothing was sent")
+        headers["x-headgate-timeout-ms"] = str(max(1, round(timeout * 1000)))
+    if request_id is not None:
+        # What the server takes, and what cannot be another header.
+        if not (request_id.isascii() and request_id.isprintable() and 0 < len(request_id) <= 200):
+            raise InvalidRequest(
+                f"request_id: expected 1 to 200 printable ASCII characters, got {request_id[:50]!r}; nothing was sent"
+            )
+        headers["x-request-id"] = request_id
     return headers
 
 

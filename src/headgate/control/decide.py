@@ -18,6 +18,8 @@ LOAD_GRACE = 5.0
 """Seconds beyond load_timeout: the replica ends itself first, and says more."""
 DRAIN_LIMIT = 30.0
 """Seconds after which a draining revision is ended with what it still has."""
+ALARM = "SIGALRM"
+"""The signal by which a replica ends itself when its time is over: before it was ever ready, its load_timeout."""
 STUCK_GRACE = 2.0
 """Seconds beyond batch_timeout: the replica ends itself first, with the stacks of its threads in the log."""
 SETTLING, LONGEST_SETTLING = 10.0, 60.0
@@ -160,6 +162,9 @@ def _failure(view: View, revision: Revision) -> str:
         if replica in view.failures:
             return view.failures[replica]
         if seen is not None and seen.restarts > RESTARTS and not view.is_ready(replica):
+            if ALARM in seen.exit:
+                tries = f"{replica} was not ready after {revision.spec.load_timeout:g} s, {seen.restarts} times"
+                return f"load_timeout: {tries}; give it more time, or see why in its log"
             said = f"; it last wrote:\n{seen.tail}" if seen.tail else "; its log is empty"
             return f"{replica} ended {seen.restarts} times before it was ready ({seen.exit}){said}"
     if view.ages.get(revision.name, 0.0) > revision.spec.load_timeout + LOAD_GRACE:
@@ -178,7 +183,7 @@ def _upkeep(view: View, revision: Revision) -> Action | None:
     if placement == before:
         placement = _less_grown(view, revision, before)
     if isinstance(prepared, Prepared) and prepared.python != placement.python:
-        # The environment was made anew, or this Headgate is installed elsewhere: from its next start on.
+        # The environment, or the home, lies elsewhere now: the executor starts the replicas anew, with the new interpreter.
         placement = msgspec.structs.replace(placement, python=prepared.python)
     return Place(revision.name, placement) if placement != before else None
 

@@ -61,8 +61,7 @@ class Endpoints:
 
     async def stop(self, request: Request) -> Response:
         """Let the server drain and end."""
-        pid = await asyncio.to_thread(server.end_server, self._backend.home)
-        return answer({"stopping": True, "pid": pid}, 202)
+        return answer({"stopping": True, **await asyncio.to_thread(server.end_server, self._backend.home)}, 202)
 
     def _server(self) -> dict[str, Any]:
         facts = server.server_facts(self._backend.home)

@@ -20,6 +20,7 @@ from headgate.control.access import Access
 from headgate.control.api import build_app
 from headgate.control.endpoints import Backend, Endpoints
 from headgate.control.gateways import GatewayLink
+from headgate.control.heads import ImpatientProtocol
 from headgate.control.packages import StoredPackages
 from headgate.control.reconcile import Reconciler, Setting, World
 from headgate.control.routing import Machine
@@ -79,11 +80,14 @@ class Control:
 
     async def run(self) -> None:
         """Serve and reconcile until SIGTERM."""
-        tasks = [asyncio.create_task(self._link.run()), asyncio.create_task(self._reconcile())]
+        tasks = [asyncio.create_task(self._link.run())]
         server = uvicorn.Server(self._settings())
         # uvicorn hears SIGTERM while it serves, and afterwards sends it again to whoever heard it before.
         signal.signal(signal.SIGTERM, lambda *_: server.handle_exit(signal.SIGTERM, None))
         try:
+            # Whoever connects meanwhile waits in the listening socket, and is answered by somebody who knows keys and deployments.
+            await self._tick()
+            tasks.append(asyncio.create_task(self._reconcile()))
             await server.serve(sockets=[socket.socket(fileno=self._config.listener)])
         finally:
             for task in tasks:
@@ -99,16 +103,19 @@ class Control:
 
     async def _reconcile(self) -> None:
         while True:
-            self._changed.clear()
-            await self._loop.run_in_executor(self._ticks, self._reconciler.try_tick)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(TICK_SECONDS):
                     await self._changed.wait()
+            self._changed.clear()
+            await self._tick()
+
+    async def _tick(self) -> None:
+        await self._loop.run_in_executor(self._ticks, self._reconciler.try_tick)
 
     def _settings(self) -> uvicorn.Config:
         return uvicorn.Config(
             self.app,
-            http="httptools",
+            http=ImpatientProtocol,
             ws="none",
             lifespan="off",
             log_level="warning",

@@ -62,6 +62,8 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True):
     generation: int
     """Grows with every change: whoever decides on an older one has decided for nothing."""
     deleted: bool = False
+    unreadable: str = ""
+    """What of it in the database makes no sense here: then nothing is decided about it, and ``spec`` holds no more than its model."""
 
 
 class Target(msgspec.Struct, frozen=True, kw_only=True):

@@ -32,7 +32,7 @@ from headgate.control.model import (
 from headgate.control.packages import Packages
 from headgate.control.routing import Machine, deployment_route, replica_specs
 from headgate.control.store import Desired, Store
-from headgate.errors import HeadgateError, NotFound
+from headgate.errors import HeadgateError, NotFound, SpecError
 from headgate.executors.base import Executor, ObservedReplica, ReplicaSpec
 from headgate.home import write_atomically
 from headgate.journal import LinkState, LoadReport, ReplicaReport
@@ -122,7 +122,9 @@ class Reconciler:
 
     def tick(self) -> None:
         """Look, decide and act until nothing follows any more."""
-        self.keys = self._world.registry.keys.hashes()
+        keys = self._world.registry.keys.hashes()
+        if self.keys is not None:  # whatever becomes of this tick, a revoked key is refused
+            self.keys = keys
         for _ in range(ROUNDS):
             desired = self._world.store.load()
             changed = self._decide(desired)
@@ -130,6 +132,8 @@ class Reconciler:
                 break
         else:
             desired = self._world.store.load()
+        # The first keys open the door, so only now that there is something to see: the views.
+        self.keys = keys
         # Routes first: nobody may be sent to a replica that is about to end.
         self._publish(desired)
         self._apply(desired)
@@ -162,6 +166,7 @@ class Reconciler:
         return changed
 
     def _view(self, deployment: Deployment, revisions: tuple[Revision, ...], seen: _Seen) -> View:
+        _check_readable(deployment)
         main, also, unresolved = self._resolve(deployment, revisions)
         report = seen.report
         return View(
@@ -251,6 +256,7 @@ class Reconciler:
         self._sent = True
 
     def _route(self, deployment: Deployment, revisions: tuple[Revision, ...]) -> DeploymentRoute | None:
+        _check_readable(deployment)
         facts = {
             revision.target.digest: self._world.packages.facts(revision.target.digest)
             for revision in revisions
@@ -263,7 +269,9 @@ class Reconciler:
         return deployment_route(deployment, revisions, facts, aliases)
 
     def _apply(self, desired: Desired) -> None:
-        specs: dict[str, list[ReplicaSpec]] = {}
+        unreadable = {deployment.name for deployment in desired.deployments if deployment.unreadable}
+        # What cannot be read is not what nobody wants: its replicas stay those they were.
+        specs = {name: kept for name, kept in self._specs.items() if name.rpartition("-")[0] in unreadable}
         for revisions in desired.revisions.values():
             for revision in revisions:
                 try:
@@ -296,6 +304,13 @@ class _Seen:
         # The last link of a replica that was started again may still be listed beside the new one.
         for link in sorted(report.replicas if report else (), key=lambda link: -_RANK[link.state]):
             self.links[link.id] = link
+
+
+def _check_readable(deployment: Deployment) -> None:
+    if deployment.unreadable:
+        raise SpecError(
+            f"{deployment.unreadable}; what runs of it stays as it is. Deploy it again, or, if a newer Headgate wrote it, use that one"
+        )
 
 
 def _last_table(path: Path) -> RouteTable:

@@ -21,8 +21,11 @@ def server_facts(home: Home) -> dict[str, Any]:
     return facts if isinstance(facts, dict) else {}
 
 
-def end_server(home: Home) -> int:
-    """Send SIGTERM to the supervisor and return its pid. Raises `NotReady` if it is not (or no longer) the process it was."""
+def end_server(home: Home) -> dict[str, Any]:
+    """Send SIGTERM to the supervisor; return its pid and the seconds that requests have, None where nothing says so.
+
+    Raises `NotReady` if it is not (or no longer) the process it was.
+    """
     facts = server_facts(home)
     try:
         pid, started = int(facts["pid"]), int(facts["started"])
@@ -38,7 +41,7 @@ def end_server(home: Home) -> int:
         raise _gone() from None
     finally:
         os.close(pidfd)
-    return pid
+    return {"pid": pid, "drain_seconds": facts.get("drain_seconds")}
 
 
 def _start_time(pid: int) -> int | None:

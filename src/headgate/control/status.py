@@ -6,9 +6,12 @@ from enum import StrEnum
 
 import msgspec
 
-from headgate.control.model import Revision, RevisionState, View
+from headgate.control.model import Revision, RevisionState, Target, View
 from headgate.control.routing import WHOLE
 from headgate.journal import RevisionReport
+
+_UP = frozenset({RevisionState.READY, RevisionState.SERVING})
+"""States in which all replicas should be there."""
 
 
 class DeploymentState(StrEnum):
@@ -52,6 +55,16 @@ class RevisionStatus(msgspec.Struct, frozen=True, kw_only=True):
     failures: int
 
 
+class AlsoStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """A version that ``also`` keeps warm."""
+
+    version: int
+    revision: str | None
+    """None before there is one."""
+    state: DeploymentState
+    reason: str
+
+
 class DeploymentStatus(msgspec.Struct, frozen=True, kw_only=True):
     """One deployment."""
 
@@ -62,8 +75,11 @@ class DeploymentStatus(msgspec.Struct, frozen=True, kw_only=True):
     state: DeploymentState
     reason: str
     revision: str | None
-    """What was asked for last; who answers is told by the shares."""
+    """What was asked for last."""
     version: int | None
+    serving: str | None
+    """The revision that has the traffic: another one than ``revision`` while that one starts, or if it failed."""
+    also: tuple[AlsoStatus, ...]
     url: str
     revisions: tuple[RevisionStatus, ...]
     """Oldest first."""
@@ -72,7 +88,8 @@ class DeploymentStatus(msgspec.Struct, frozen=True, kw_only=True):
 def deployment_status(view: View, url: str, error: str = "") -> DeploymentStatus:
     """Return the status of a deployment at ``url``; ``error`` is what the last tick could not do for it."""
     deployment = view.deployment
-    asked = view.fulfilling(view.main) or view.serving()
+    serving = view.serving()
+    asked = view.fulfilling(view.main) or serving
     state, reason = _state(view)
     return DeploymentStatus(
         name=deployment.name,
@@ -83,6 +100,8 @@ def deployment_status(view: View, url: str, error: str = "") -> DeploymentStatus
         reason="; ".join(text for text in (reason, view.unresolved, error) if text),
         revision=asked.name if asked else None,
         version=asked.target.version if asked else None,
+        serving=serving.name if serving else None,
+        also=tuple(_also_status(view, target) for target in view.also),
         url=url,
         revisions=tuple(_revision_status(view, revision) for revision in view.revisions),
     )
@@ -92,32 +111,52 @@ def _state(view: View) -> tuple[DeploymentState, str]:
     serving, asked = view.serving(), view.fulfilling(view.main)
     if view.deployment.deleted:
         return DeploymentState.STOPPING, ""
+    if view.deployment.unreadable:
+        return DeploymentState.DEGRADED if serving else DeploymentState.FAILED, ""
     failed = [revision for revision in view.revisions if revision.state is RevisionState.FAILED]
     if serving is None:
         if asked is not None and asked in failed:
-            return DeploymentState.FAILED, f"{asked.name} failed: {asked.reason}; nothing serves. Correct it and deploy again"
+            return DeploymentState.FAILED, f"{_named(asked)} failed: {asked.reason}; nothing serves. Correct it and deploy again"
         return DeploymentState.STARTING, _waiting_for(view, asked)
     if failed:
-        return DeploymentState.DEGRADED, f"{failed[-1].name} failed: {failed[-1].reason}; {serving.name} still serves"
+        said = [f"{_named(serving)} serves", *(f"{_named(revision)} failed: {revision.reason}" for revision in failed)]
+        return DeploymentState.DEGRADED, ", ".join(said)
     for revision in view.revisions:
         if missing := _missing(view, revision):
             return DeploymentState.DEGRADED, missing
-    return DeploymentState.READY, "" if asked is serving else _waiting_for(view, asked)
+    coming = [found for found in map(view.fulfilling, view.wanted()) if found is not None and found.state not in _UP]
+    return DeploymentState.READY, "; ".join(_waiting_for(view, found) for found in coming)
+
+
+def _also_status(view: View, target: Target) -> AlsoStatus:
+    revision = view.fulfilling(target)
+    state, reason = DeploymentState.STARTING, _waiting_for(view, revision)
+    if revision is not None and revision.state is RevisionState.FAILED:
+        state, reason = DeploymentState.FAILED, revision.reason
+    elif revision is not None and revision.state in _UP:
+        reason = _missing(view, revision)
+        state = DeploymentState.DEGRADED if reason else DeploymentState.READY
+    return AlsoStatus(version=target.version, revision=revision.name if revision else None, state=state, reason=reason)
+
+
+def _named(revision: Revision) -> str:
+    """Name a revision for people: the version they asked for, and which try of it this is."""
+    return f"{revision.spec.model} ({revision.name})"
 
 
 def _waiting_for(view: View, asked: Revision | None) -> str:
     if asked is None:
         return ""
     if asked.state is RevisionState.PENDING:
-        return f"{asked.name}: its environment is being made"
+        return f"{_named(asked)}: its environment is being made"
     if not view.linked:
         return "the gateway is not linked"
-    return f"{asked.name}: {view.ready(asked)} of {asked.spec.scale.min_replicas} replicas are ready"
+    return f"{_named(asked)}: {view.ready(asked)} of {asked.spec.scale.min_replicas} replicas are ready"
 
 
 def _missing(view: View, revision: Revision) -> str:
     """Return what a revision that should be up lacks."""
-    if revision.state not in (RevisionState.SERVING, RevisionState.READY):
+    if revision.state not in _UP:
         return ""
     if not view.linked:
         return "the gateway is not linked, so nothing is known of the replicas"
@@ -127,7 +166,7 @@ def _missing(view: View, revision: Revision) -> str:
     causes = [
         f"{replica}: {text}" for replica in revision.replicas if not view.is_ready(replica) and (text := _cause(view, replica))
     ]
-    return "; ".join([f"{revision.name}: {ready} of {expected} replicas are ready", *causes])
+    return "; ".join([f"{_named(revision)}: {ready} of {expected} replicas are ready", *causes])
 
 
 def _cause(view: View, replica: str) -> str:

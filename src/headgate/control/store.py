@@ -6,22 +6,44 @@ carried out. A revision's row is written once but for its state and reason; whic
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import msgspec
-from sqlalchemy import JSON, delete, select
+from sqlalchemy import JSON, Dialect, TypeDecorator, delete, select
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from headgate.clock import Clock
 from headgate.control.decide import Action, Create, Move, Place
 from headgate.control.model import TRANSITIONS, Deployment, Placement, Revision, RevisionState, Target
-from headgate.errors import Conflict, NotFound, did_you_mean
+from headgate.errors import Conflict, HeadgateError, NotFound, did_you_mean
 from headgate.registry.database import Base, Database
 from headgate.spec import DeploymentSpec, parse_reference, parse_spec, spec_fields
 
+_UNREADABLE = (HeadgateError, msgspec.MsgspecError, ValueError, TypeError, LookupError, AttributeError)
+"""What reading a row raises that somebody else has written: a newer Headgate, or a hand."""
 _TABLE = "table"
 _PLACEMENT = "placement/"
+
+
+class _Fields(TypeDecorator[Any]):
+    """JSON; None where it is none, so that one such row does not hide the others."""
+
+    impl = JSON
+    cache_ok = True
+
+    def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[Any], Any]:
+        """Return what reads a column's value."""
+        read = super().result_processor(dialect, coltype)
+        assert read is not None
+
+        def tolerant(value: Any) -> Any:
+            try:
+                return read(value)
+            except ValueError:
+                return None
+
+        return tolerant
 
 
 class DeploymentRow(Base):
@@ -29,7 +51,7 @@ class DeploymentRow(Base):
 
     __tablename__ = "deployments"
     name: Mapped[str] = mapped_column(primary_key=True)
-    spec: Mapped[dict[str, Any]] = mapped_column(JSON)
+    spec: Mapped[dict[str, Any]] = mapped_column(_Fields)
     generation: Mapped[int]
     deleted: Mapped[bool]
     next_revision: Mapped[int]
@@ -46,7 +68,7 @@ class RevisionRow(Base):
     number: Mapped[int]
     version: Mapped[int]
     digest: Mapped[str]
-    spec: Mapped[dict[str, Any]] = mapped_column(JSON)
+    spec: Mapped[dict[str, Any]] = mapped_column(_Fields)
     state: Mapped[str]
     reason: Mapped[str]
     created: Mapped[float]
@@ -67,7 +89,7 @@ class Desired(NamedTuple):
     deployments: tuple[Deployment, ...]
     """Those that are not deleted, or still have revisions; by name."""
     revisions: dict[str, tuple[Revision, ...]]
-    """By deployment, those that are not RETIRED, oldest first."""
+    """By deployment, those that are not RETIRED and can be read, oldest first."""
 
 
 class Store:
@@ -80,19 +102,20 @@ class Store:
     def load(self) -> Desired:
         """Return all of it, as it was at one moment."""
         with self._database.session() as session:
-            placements = {
-                row.key.removeprefix(_PLACEMENT): msgspec.json.decode(row.value, type=Placement)
-                for row in session.scalars(select(MetaRow).where(MetaRow.key.startswith(_PLACEMENT, autoescape=True)))
-            }
             revisions: dict[str, tuple[Revision, ...]] = {}
-            living = select(RevisionRow).where(RevisionRow.state != RevisionState.RETIRED)
-            for row in session.scalars(living.order_by(RevisionRow.number)):
-                revisions[row.deployment] = (*revisions.get(row.deployment, ()), _revision(row, placements.get(row.name)))
+            broken: dict[str, str] = {}
+            for row, found in _living(session):
+                if isinstance(found, Revision):
+                    revisions[row.deployment] = (*revisions.get(row.deployment, ()), found)
+                else:
+                    broken[row.deployment] = f"revision {row.name} cannot be read ({found})"
             rows = session.scalars(select(DeploymentRow).order_by(DeploymentRow.name))
-            return Desired(tuple(_deployment(row) for row in rows if not row.deleted or row.name in revisions), revisions)
+            living = [row for row in rows if not row.deleted or row.name in revisions]
+            return Desired(tuple(_deployment(row, broken.get(row.name, "")) for row in living), revisions)
 
     def put(self, spec: DeploymentSpec, expected: int | None = None) -> Deployment:
-        """Write down what is asked for, and return it. Asking for the same again changes nothing, but gives what failed another try.
+        """Write down what is asked for, and return it. Asking for the same again changes nothing, but gives what failed another try;
+        what cannot be read gives way to it.
 
         Raises `Conflict` if ``expected`` is given and is not the present generation, or if the deployment serves another model.
         """
@@ -102,13 +125,15 @@ class Store:
                 raise _outdated(spec.name, expected, row.generation if row else 0)
             if row is None:
                 row = self._new(session, spec)
-            elif not row.deleted:
-                _check_model(row, spec)
-            if row.deleted or _spec(row.spec) != spec:
+            present = _deployment(row)
+            if not row.deleted and not present.unreadable:
+                _check_model(present, spec)
+            if row.deleted or present.unreadable or present.spec != spec:
                 row.spec, row.deleted = spec_fields(spec), False
                 row.generation += 1
                 row.updated = self._clock.wall()
             self._retire_failed(session, spec.name)
+            self._retire_unreadable(session, spec.name)
             return _deployment(row)
 
     def delete(self, name: str) -> None:
@@ -121,6 +146,7 @@ class Store:
             row.deleted = True
             row.generation += 1
             row.updated = self._clock.wall()
+            self._retire_unreadable(session, name)
 
     def apply(self, deployment: Deployment, actions: Iterable[Action]) -> None:
         """Carry out ``actions`` in one transaction. Raises `Conflict`, and does nothing, if the deployment has changed since."""
@@ -191,13 +217,35 @@ class Store:
         for row in session.scalars(failed).all():
             self._move(session, Move(row.name, RevisionState.RETIRED, row.reason))
 
+    def _retire_unreadable(self, session: Session, deployment: str) -> None:
+        for row, found in _living(session, deployment):
+            if not isinstance(found, Revision):
+                row.state, row.reason, row.updated = RevisionState.RETIRED, f"it could not be read ({found})", self._clock.wall()
+                session.execute(delete(MetaRow).where(MetaRow.key == _PLACEMENT + row.name))
+
+
+def _living(session: Session, deployment: str | None = None) -> Iterator[tuple[RevisionRow, Revision | str]]:
+    """Yield every row that is not RETIRED, oldest first, with its revision, or what is wrong with it."""
+    kept = select(MetaRow).where(MetaRow.key.startswith(_PLACEMENT, autoescape=True))
+    placements = {row.key.removeprefix(_PLACEMENT): row.value for row in session.scalars(kept)}
+    wanted = select(RevisionRow).where(RevisionRow.state != RevisionState.RETIRED).order_by(RevisionRow.number)
+    if deployment is not None:
+        wanted = wanted.where(RevisionRow.deployment == deployment)
+    for row in session.scalars(wanted).all():
+        found: Revision | str
+        try:
+            found = _revision(row, placements.get(row.name))
+        except _UNREADABLE as error:
+            found = str(error)
+        yield row, found
+
 
 def _place(session: Session, revision: str, placement: Placement) -> None:
     session.merge(MetaRow(key=_PLACEMENT + revision, value=msgspec.json.encode(placement).decode()))
 
 
-def _check_model(row: DeploymentRow, spec: DeploymentSpec) -> None:
-    present, asked = parse_reference(_spec(row.spec).model)[0], parse_reference(spec.model)[0]
+def _check_model(deployment: Deployment, spec: DeploymentSpec) -> None:
+    present, asked = parse_reference(deployment.spec.model)[0], parse_reference(spec.model)[0]
     if present != asked:
         raise Conflict(
             f"model: deployment {spec.name!r} serves the model {present!r}, and a deployment has one model; nothing was changed. "
@@ -212,11 +260,20 @@ def _outdated(name: str, expected: int, present: int) -> Conflict:
     )
 
 
-def _deployment(row: DeploymentRow) -> Deployment:
-    return Deployment(name=row.name, spec=_spec(row.spec), generation=row.generation, deleted=row.deleted)
+def _deployment(row: DeploymentRow, broken: str = "") -> Deployment:
+    """Return the deployment of a row, unreadable as the row is, or ``broken`` says of its revisions."""
+    try:
+        spec = _spec(row.spec)
+    except _UNREADABLE as error:
+        model = row.spec.get("model") if isinstance(row.spec, dict) else None
+        spec, broken = DeploymentSpec(name=row.name, model=str(model or row.name)), f"what was asked for cannot be read ({error})"
+    # To end it, nobody needs to read it.
+    unreadable = "" if row.deleted else broken
+    return Deployment(name=row.name, spec=spec, generation=row.generation, deleted=row.deleted, unreadable=unreadable)
 
 
-def _revision(row: RevisionRow, placement: Placement | None) -> Revision:
+def _revision(row: RevisionRow, placed: str | None) -> Revision:
+    placement = None if placed is None else msgspec.json.decode(placed, type=Placement)
     target = Target(version=row.version, digest=row.digest, spec=_spec(row.spec))
     return Revision(
         name=row.name,

@@ -15,7 +15,7 @@ import msgspec
 
 
 class ReplicaSpec(msgspec.Struct, frozen=True, kw_only=True):
-    """One replica that should run. Two specs with the same id are equal: to change a replica, give it a new id."""
+    """One replica that should run."""
 
     id: str
     """``<revision>.<n>``, unique for ever on this home: ``fraud-3.7``."""
@@ -63,7 +63,11 @@ class Executor(ABC):
 
     @abstractmethod
     def apply(self, desired: Sequence[ReplicaSpec]) -> None:
-        """Make it so: start what is missing, end (SIGTERM, then after its grace SIGKILL) what is no longer named. Idempotent."""
+        """Make it so: start what is missing, end (SIGTERM, then after its grace SIGKILL) what is no longer named. Idempotent.
+
+        A spec that has changed under its id (the home, or an interpreter, has moved) is ended and started as it now is; where that
+        must not leave a gap, give it a new id.
+        """
 
     @abstractmethod
     def observe(self) -> Mapping[str, ObservedReplica]:

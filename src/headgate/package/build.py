@@ -20,6 +20,7 @@ from headgate.package.external import external_files
 from headgate.package.folder import regular_files
 from headgate.package.manifest import EXAMPLE, FILES, LOCK, MANIFEST, REQUIREMENTS, Manifest, check_paths, hash_file
 from headgate.package.signature import Signature
+from headgate.spec import check_name
 
 DESCRIBE_SECONDS = 300.0
 """How long loading the model and running it once may take."""
@@ -84,7 +85,7 @@ def build(
     """
     options, say = options or Options(), say or _silent
     found = detect(target, trust_pickle=options.trust_pickle)
-    name = options.name or found.name
+    name = check_name(options.name or found.name, "--name")
     source = _gather(found, folder, options)
     before = known(source.source_digest) if known and not options.relock else None
     if before is not None:

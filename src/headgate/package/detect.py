@@ -172,6 +172,8 @@ def _check_class(path: Path, attribute: str) -> str:
             raise UnsupportedModel(
                 f"{path.name}: there is no class {attribute!r} in it{did_you_mean(attribute, names) or '.'} {_offer(path, models)}"
             )
+        if names.count(attribute) == 1 and _lacks_predict(body, attribute):
+            raise UnsupportedModel(f"{path.name}:{attribute} has no method predict(self, ...)")
         return attribute
     public = [name for name in models if not name.startswith("_")]
     if len(public) != 1:
@@ -188,6 +190,31 @@ def _offer(path: Path, models: list[str]) -> str:
 
 def _predicts(node: ast.ClassDef) -> bool:
     return any(isinstance(item, ast.FunctionDef | ast.AsyncFunctionDef) and item.name == "predict" for item in node.body)
+
+
+def _lacks_predict(body: list[ast.stmt], name: str) -> bool:
+    """Whether the class ``name`` can have no ``predict``; not where a base, decorator or metaclass may give it one that is not here."""
+    classes = {node.name: node for node in body if isinstance(node, ast.ClassDef)}
+    if any(_gives_predict(node) for node in body if not isinstance(node, ast.ClassDef)):
+        return False
+    pending = [name]
+    while pending:
+        node = classes.pop(pending.pop(), None)  # once: text can have circles
+        if node is None or node.decorator_list or node.keywords or _gives_predict(node):
+            return False
+        bases = [base.id if isinstance(base, ast.Name) else "?" for base in node.bases]
+        pending += [base for base in bases if base != "object"]
+    return True
+
+
+def _gives_predict(node: ast.stmt) -> bool:
+    """Whether anything in ``node`` defines, assigns or imports a ``predict``, or names it in a string, as `setattr` does."""
+    for inner in ast.walk(node):
+        if isinstance(inner, ast.Attribute | ast.Name) and not isinstance(inner.ctx, ast.Store):
+            continue
+        if "predict" in (getattr(inner, word, None) for word in ("name", "asname", "id", "attr", "value")):
+            return True
+    return False
 
 
 def _names(body: list[ast.stmt]) -> list[str]:

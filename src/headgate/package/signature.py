@@ -19,6 +19,9 @@ class TensorSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Every dimension, the batch axis included; -1 varies; ``()`` is a scalar."""
     optional: bool = False
     """May be left out of a request."""
+    content: str = ""
+    """What the elements of a BYTES tensor are, where protocols that speak JSON must know: ``json``, a JSON document each (a client sends
+    and gets the value itself); ``binary``, any bytes (base64 where a protocol says so); empty: text."""
 
 
 class Signature(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

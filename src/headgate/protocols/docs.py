@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from html import escape
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from headgate.errors import NotReady, Unsupported
-from headgate.package.signature import Signature, TensorSpec
+from headgate.package.signature import TensorSpec
 from headgate.protocols.base import Catalogue, DeploymentView, InferRequest, InferResponse, Plan, Protocol, Reply, Request, Route
-from headgate.tensors import DTYPES, Buffer
+from headgate.protocols.base.rows import example_row
+from headgate.tensors import Buffer
 
 _HTML = b"text/html; charset=utf-8"
 _POLICY = (
@@ -52,21 +53,6 @@ class Docs(Protocol):
         raise Unsupported("the documentation takes no requests to infer")
 
 
-def example_row(signature: Signature) -> dict[str, Any]:
-    """Return a row that the model's signature allows, for people to start from."""
-    skip = 1 if signature.batched else 0
-    required = [spec for spec in signature.inputs if not spec.optional]
-    return {spec.name: _example(spec, spec.shape[skip:]) for spec in required or signature.inputs}
-
-
-def _example(spec: TensorSpec, shape: Sequence[int]) -> Any:
-    kind = DTYPES[spec.dtype].kind
-    value: Any = {"float": 0.5, "bool": True, "bytes": "text"}.get(kind, 1)
-    for size in reversed(shape):
-        value = [value] * (2 if size < 0 else size)
-    return value
-
-
 def _section(deployment: DeploymentView) -> str:
     name = escape(deployment.name)
     try:
@@ -97,7 +83,8 @@ def _rows(specs: Sequence[TensorSpec]) -> str:
 _PAGE = (
     '<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content="width=device-width,initial-scale=1">'
     "<title>Headgate</title><link rel=stylesheet href=/docs/style.css><h1>Headgate</h1>"
-    "<p><a href=/metrics>metrics</a> &middot; <a href=/v2/health/ready>readiness</a></p>{sections}<script src=/docs/try.js></script></html>"
+    "<p><a href=/openapi.json>OpenAPI</a> &middot; <a href=/metrics>metrics</a> &middot; "
+    "<a href=/v2/health/ready>readiness</a></p>{sections}<script src=/docs/try.js></script></html>"
 )
 _STYLE = b"""body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#1a2b34;background:#fff}
 h1{color:#0b5d7a}section{border:1px solid #cfd9de;border-radius:8px;padding:0 1.2rem 1rem;margin:1.2rem 0}

@@ -8,12 +8,15 @@ inside methods. The suite `headgate.testing.runtimes` checks every runtime it fi
 from __future__ import annotations
 
 import importlib
+import os
+import traceback
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
-from headgate.errors import MissingDependency
+from headgate import plugins
+from headgate.errors import MissingDependency, UnsupportedModel
 
 if TYPE_CHECKING:
     import numpy as np
@@ -49,6 +52,17 @@ class NeedsExample(Exception):
 
 class InvalidInput(Exception):
     """Raise from ``predict`` (Python models may too) to say that the input is at fault: the client gets a 400, not a 500."""
+
+
+def said(error: BaseException | None) -> str:
+    """Return in words what a model raised, and where in its own code; of a file that is not there, what brings it into the package."""
+    here = f"{os.getcwd()}/"  # the folder of the model's code: see `headgate.serving.bootstrap`
+    frames = traceback.extract_tb(error.__traceback__ if error else None)
+    own = [f" [{frame.filename.removeprefix(here)}, line {frame.lineno}]" for frame in frames if frame.filename.startswith(here)]
+    text = f"{type(error).__name__}: {error}{own[-1] if own else ''}"
+    if isinstance(error, FileNotFoundError):
+        text += "; data files go into the package only where they are named (--include FILE), and keep their place beside the code"
+    return text
 
 
 def named(example: Arrays | None, name: str) -> np.ndarray[Any, Any] | None:
@@ -100,7 +114,7 @@ class Runtime(ABC):
     requires: ClassVar[tuple[str, ...]] = ()
     """Modules that must be importable: ``("onnxruntime",)``."""
     extra: ClassVar[str] = ""
-    """Headgate's extra that brings them: ``onnx`` for ``headgate[onnx]``."""
+    """Headgate's extra that brings them, as in pyproject.toml: ``onnx``."""
     pure: bool = True
     """A batch may be run again after a crash. Python models say so themselves by ``idempotent``; valid once loaded."""
 
@@ -122,11 +136,19 @@ class Runtime(ABC):
         except ModuleNotFoundError as error:
             missing = (error.name or module).partition(".")[0]
             own = missing in {name.partition(".")[0] for name in cls.requires}
-            install = f"pip install 'headgate[{cls.extra}]'" if own and cls.extra else f"pip install {missing}"
+            install = plugins.install_command(cls.extra, missing) if own else f"pip install {missing}"
             raise MissingDependency(
-                f"{cls.title} models need the Python module {missing!r}, which is not installed where this model runs. Install it: "
-                f"{install}; or give the model an environment of its own that has it: --requirements requirements.txt"
+                f"{cls.title} models need the Python module {missing!r}, which is not installed where this model runs. Install it beside "
+                f"Headgate: {install}; or name it in the model's requirements, and it gets an environment of its own: --requirements FILE"
             ) from error
+
+    @classmethod
+    def unreadable(cls, path: Path, words: object) -> UnsupportedModel:
+        """Return the refusal of a file that the framework does not take, with the first line of what it says."""
+        line = str(words).strip().partition("\n")[0][:300].rstrip(".")
+        return UnsupportedModel(
+            f"{cls.title} cannot load {path.name}: {line}. Is it damaged, half copied or of another version? Save or copy it again"
+        )
 
     @abstractmethod
     def load(self, path: Path, *, attribute: str, device: str, threads: int) -> None:

@@ -47,7 +47,7 @@ class LightgbmRuntime(Runtime):
         try:
             self._booster = lightgbm.Booster(model_file=str(path))
         except lightgbm.basic.LightGBMError as error:
-            raise UnsupportedModel(f"LightGBM cannot load {path.name}: {error}") from error
+            raise self.unreadable(path, error) from error
         self._threads = threads
         self._objective = header.get("objective", "").partition(" ")[0]
         self._classes = int(header.get("num_class", "1"))
@@ -96,7 +96,7 @@ def _check_whole(path: Path) -> None:
     # LightGBM does not raise on a file that is cut within a tree: it ends the process.
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         if data.find(b"\nend of trees") < 0:
-            raise UnsupportedModel(f"{path.name} is cut: it has no line 'end of trees'")
+            raise UnsupportedModel(f"{path.name} is cut: it has no line 'end of trees'; copy or save it again")
 
 
 def _header(path: Path) -> dict[str, str]:

@@ -45,7 +45,7 @@ class OnnxRuntime(Runtime):
         try:
             session = ort.InferenceSession(str(path), _options(ort, threads), providers=providers)
         except Exception as error:
-            raise UnsupportedModel(f"ONNX Runtime cannot load {path.name}: {_sentence(error)}") from error
+            raise self.unreadable(path, f"ONNX Runtime says {_sentence(error)}") from error
         self._session = session
         # The public run() checks names again and builds a list: half the time of a small model. The gateway has checked them.
         self._run = getattr(session, "_sess", session).run

@@ -46,7 +46,11 @@ class SklearnRuntime(Runtime):
         """Load and look at the estimator. Raises `UnsupportedModel` if there is none, or a ``.skops`` file holds foreign types."""
         self.framework("sklearn")
         self.framework("sklearn.base")
-        model = self._load_skops(path) if path.suffix.lower() == ".skops" else self._load_pickle(path)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            model = self._load_skops(path) if path.suffix.lower() == ".skops" else self._load_pickle(path)
+        for warning in caught:
+            _check_version(warning.message)
         self._kind = _kind(model, path.name)
         _limit_jobs(model, threads)
         self._model = model
@@ -81,7 +85,7 @@ class SklearnRuntime(Runtime):
             return self._run(rows)
         except ValueError as error:
             # All scikit-learn can complain about in an already fitted model is what is in the rows: NaN, unknown categories.
-            raise InvalidInput(str(error)) from error
+            raise InvalidInput(self._blamed(str(error).partition("\n")[0], inputs)) from error
 
     def _run(self, rows: Any) -> Arrays:
         final = self._final
@@ -95,6 +99,12 @@ class SklearnRuntime(Runtime):
         if type(final).__name__ in _BY_ARGMAX:
             return {"label": final.classes_.take(probabilities.argmax(axis=1)), "probabilities": probabilities}
         return {"label": np.asarray(final.predict(rows)), "probabilities": probabilities}
+
+    def _blamed(self, text: str, inputs: Arrays) -> str:
+        """Return ``text`` with the inputs and rows it is about: scikit-learn names none, and counts columns within its own steps."""
+        known = _known_categories(self._model, list(self._columns or ())) if "unknown categories" in text else {}
+        places = [place for name, array in inputs.items() for place in _first_wrong(name, array, text, known.get(name))]
+        return f"{'; '.join(places)}: {text}" if places else text
 
     def _rows(self, inputs: Arrays) -> Any:
         if self._text:
@@ -133,7 +143,7 @@ class SklearnRuntime(Runtime):
         try:
             unusual = io.get_untrusted_types(file=path)
         except Exception as error:
-            raise UnsupportedModel(f"{path.name} is not a readable skops file: {error}") from error
+            raise self.unreadable(path, f"not a readable skops file: {error}") from error
         foreign = [name for name in unusual if not _is_harmless(name)]
         if foreign:
             raise UnsupportedModel(
@@ -145,29 +155,24 @@ class SklearnRuntime(Runtime):
         except ModuleNotFoundError:
             raise
         except Exception as error:
-            raise UnsupportedModel(f"{path.name} is damaged, or of another version: {type(error).__name__}: {error}") from error
+            raise self.unreadable(path, f"{type(error).__name__}: {error}") from error
 
     def _load_pickle(self, path: Path) -> Any:
         joblib = self.framework("joblib")
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            try:
-                model = joblib.load(path)
-            except ModuleNotFoundError:
-                raise
-            except Exception as error:
-                raise UnsupportedModel(f"{path.name} cannot be unpickled: {type(error).__name__}: {error}") from error
-        for warning in caught:
-            _check_version(warning.message)
-        return model
+        try:
+            return joblib.load(path)
+        except ModuleNotFoundError:
+            raise
+        except Exception as error:
+            raise UnsupportedModel(f"{path.name} cannot be unpickled: {type(error).__name__}: {error}") from error
 
 
 def _check_version(warning: Any) -> None:
-    """Refuse a pickle of another minor version: its answers may differ silently, and that must not pass as a line in a log."""
+    """Refuse a model of another minor version: its answers may differ silently, and that must not pass as a line in a log."""
     was, now = (getattr(warning, f"{which}_sklearn_version", "") for which in ("original", "current"))
     if was.split(".")[:2] != now.split(".")[:2]:
         raise UnsupportedModel(
-            f"the model was pickled by scikit-learn {was}, and this is {now}, which may answer differently. Give it an environment of "
+            f"the model was saved by scikit-learn {was}, and this is {now}, which may answer differently. Give it an environment of "
             f"its own with scikit-learn=={was}: --requirements requirements.txt"
         )
 
@@ -316,6 +321,35 @@ def _wants_frame(model: Any, columns: dict[str, Column]) -> bool:
     first = type(_first(model))
     picks = first.__name__ in ("ColumnTransformer", "FeatureUnion", "FunctionTransformer")
     return picks or first.__module__.partition(".")[0] != "sklearn" or any(column.dtype != "FP64" for column in columns.values())
+
+
+def _known_categories(model: Any, columns: list[str]) -> dict[str, list[Any]]:
+    """Return the categories of each column that an encoder was fitted on."""
+    return {
+        name: np.asarray(leaf.categories_[index]).tolist()
+        for leaf, names in _leaves(model, columns)
+        if hasattr(leaf, "categories_")
+        for index, name in enumerate(names)
+    }
+
+
+def _first_wrong(name: str, array: np.ndarray[Any, Any], text: str, known: list[Any] | None) -> Iterator[str]:
+    """Yield where the input ``name`` first has what scikit-learn complains about, if it does: NaN, a number too large, a category."""
+    if known is not None:
+        array = decoded(name, array)
+        wrong = np.array([item not in known for item in array.ravel().tolist()]).reshape(array.shape)
+    elif array.dtype.kind != "f":
+        return
+    elif "contains infinity" in text:
+        with np.errstate(over="ignore"):
+            wrong = np.isinf(array.astype(np.float32) if "float32" in text else array)
+    else:
+        wrong = np.isnan(array) & ("contains NaN" in text)
+    if wrong.any():
+        place = tuple(np.argwhere(wrong)[0].tolist())
+        column = f", column {place[1]}" if len(place) > 1 else ""
+        few = f", not one of {known[:20]}" if known is not None else ""
+        yield f"input {name!r}, row {place[0]}{column} is {array[place]!s}{few}"
 
 
 def _chosen(column: Column, example: np.ndarray[Any, Any] | None) -> str | None:

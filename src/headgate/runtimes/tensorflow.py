@@ -52,9 +52,7 @@ class TensorflowRuntime(Runtime):
         except UnsupportedModel:
             raise
         except Exception as error:
-            raise UnsupportedModel(
-                f"TensorFlow cannot load {path.name}: {str(error).strip().partition(chr(10))[0][:300]}"
-            ) from error
+            raise self.unreadable(path, error) from error
 
     def describe(self, example: Arrays | None) -> Described:
         """Read the signature."""

@@ -63,7 +63,7 @@ class TorchRuntime(Runtime):
         except (UnsupportedModel, ModuleNotFoundError):
             raise
         except Exception as error:
-            raise UnsupportedModel(f"PyTorch cannot load {path.name}: {str(error).strip().partition(chr(10))[0][:300]}") from error
+            raise self.unreadable(path, error) from error
 
     def describe(self, example: Arrays | None) -> Described:
         """Read an exported program; take the inputs of everything else from ``example``. Raises `NeedsExample` without one."""

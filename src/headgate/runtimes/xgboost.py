@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,7 @@ class XgboostRuntime(Runtime):
         try:
             self._booster = xgboost.Booster({"nthread": threads, "device": device}, model_file=str(path))
         except (xgboost.core.XGBoostError, ValueError) as error:
-            raise UnsupportedModel(f"XGBoost cannot load {path.name}: {_sentence(error)}") from error
+            raise self.unreadable(path, _sentence(error)) from error
         learner = json.loads(self._booster.save_config())["learner"]
         self._objective: str = learner["objective"]["name"]
         self._classes = int(learner["learner_model_param"].get("num_class", "0"))
@@ -151,4 +152,5 @@ def _numpy_of(dtype: str) -> str:
 
 
 def _sentence(error: Exception) -> str:
-    return str(error).partition("\n")[0].partition("] ")[2] or str(error)[:200]
+    # XGBoost begins with the time, and with the place in its own source.
+    return re.sub(r"^\[[\d:]+\] (\S+:\d+: )?", "", str(error))

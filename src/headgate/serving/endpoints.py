@@ -19,6 +19,7 @@ from headgate.errors import (
     NotReady,
     PermissionDenied,
     Unauthenticated,
+    Unsupported,
 )
 from headgate.routes import KeyRoute, RouteTable
 from headgate.serving.paths import Endpoint, Paths
@@ -99,7 +100,11 @@ class Endpoints:
         """Return which deployment a path names, of all that it could be read as; empty if none is known."""
         return next((params["model"] for _, params in found if params.get("model") in self._dialects), "")
 
-    def _unmatched(self, head: Head) -> NotFound | MethodNotAllowed:
+    def _unmatched(self, head: Head) -> NotFound | MethodNotAllowed | Unsupported:
+        if head.transport == "grpc":
+            return Unsupported(
+                f"there is no method {head.path[:200]} here; grpc.reflection.v1.ServerReflection lists those there are"
+            )
         verbs = {endpoint.route.method for endpoint, _ in self._fitting(head)}
         if verbs:
             allow = ", ".join(sorted(verbs))

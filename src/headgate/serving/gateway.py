@@ -220,18 +220,6 @@ class Gateway:
         self._connections.discard(connection)
         self.catalogue.connections = len(self._connections)
 
-    def attempt(self, work: Callable[..., Any], *arguments: Any) -> Any:
-        """Return what ``work`` returns, or the `HeadgateError` it raises."""
-        try:
-            return work(*arguments)
-        except HeadgateError as error:
-            return error
-
-    def in_thread(self, then: Callable[[Any], None], work: Callable[..., Any], *arguments: Any) -> None:
-        """Do ``work`` in a thread and hand its result, or its `HeadgateError`, to ``then`` on the loop."""
-        future = self.loop.run_in_executor(None, self.attempt, work, *arguments)
-        future.add_done_callback(lambda done: then(done.result()))
-
     def count_failure(self, request: InferRequest, error: HeadgateError, exchange: Exchange) -> None:
         """Count a request that was accepted and failed."""
         owner = self.catalogue.revisions.get(exchange.series.revision)
@@ -276,29 +264,22 @@ class Gateway:
     async def drain(self, delay: float, limit: float, listener: socket.socket, stop_listening: Callable[[], None]) -> None:
         """Be unready at once and say ``connection: close`` with every answer; return once nothing is in flight.
 
-        For ``delay`` seconds, and until the supervisor has shut the port of ``listener``, new clients are taken: a gateway that looked
-        away earlier would leave some who were let in unheard. From then on what is in flight has at most ``limit`` seconds.
+        For ``delay`` seconds, and until the supervisor has shut the port of ``listener``, new clients are accepted: if the gateway
+        stopped first, the kernel would let in some whom nobody hears. From then on what is in flight has at most ``limit`` seconds.
         """
         self.draining = self.catalogue.draining = True
         self.links.report()
         await asyncio.sleep(delay)
-        await self._until(lambda: not listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN), PORT_SECONDS)
+        await _until(self.now, lambda: not listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN), PORT_SECONDS)
         stop_listening()
-        await self._until(lambda: not self._connections, LAST_CALL_SECONDS)
+        await _until(self.now, lambda: not self._connections, LAST_CALL_SECONDS)
         for connection in list(self._connections):
             connection.drain()
         revisions = self.catalogue.revisions
-        await self._until(lambda: not any(revision.inflight for revision in revisions.values()), limit)
+        await _until(self.now, lambda: not any(revision.inflight for revision in revisions.values()), limit)
         for revision in revisions.values():
             revision.give_up("the server is shutting down, and this request took longer than it waits; retry elsewhere")
-        await self._until(lambda: not self._connections, PARTING_SECONDS)
-
-    async def _until(self, condition: Callable[[], bool], seconds: float) -> None:
-        """Wait for a condition, at least one `TICK_SECONDS`: what has just been accepted, or written, shows then."""
-        end = self.now() + seconds
-        await asyncio.sleep(TICK_SECONDS)
-        while self.now() < end and not condition():
-            await asyncio.sleep(TICK_SECONDS)
+        await _until(self.now, lambda: not self._connections, PARTING_SECONDS)
 
     def log_request(self, head: Head, status: int, size: int, request_id: str) -> None:
         """Write one line about a request: only where `access_log` asks for it."""
@@ -308,3 +289,14 @@ class Gateway:
         """Write one structured line."""
         line = {"at": round(self._clock.wall(), 3), "process": self.name, "event": event, "text": text}
         print(json.dumps(line | {key: value for key, value in fields.items() if value}), file=sys.stderr, flush=True)
+
+
+async def _until(now: Callable[[], float], condition: Callable[[], bool], seconds: float) -> None:
+    """Wait for a condition. The last thing is a turn of the loop, so that even after a stall what has arrived by then is heard."""
+    end = now() + seconds
+    late = False
+    while not late:
+        late = now() >= end
+        await asyncio.sleep(TICK_SECONDS)
+        if condition():
+            return

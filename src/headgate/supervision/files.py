@@ -7,7 +7,7 @@ import json
 import os
 import re
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -69,6 +69,27 @@ def stamp(path: Path) -> tuple[int, int, int] | None:
     except FileNotFoundError:
         return None
     return found.st_mtime_ns, found.st_ino, found.st_size
+
+
+class Desired:
+    """The replicas that should run, by id, as desired.json said when it last made sense."""
+
+    def __init__(self, path: Path, say: Callable[[str], None]) -> None:
+        self._path = path
+        self._say = say
+        self._stamp: tuple[int, int, int] | None = None
+        self.specs: dict[str, ProcessSpec] = {}
+
+    def look(self) -> None:
+        """Read the file if it was replaced. One that is gone changes nothing, nor does a broken one, but that is said."""
+        seen = stamp(self._path)
+        if seen is None or seen == self._stamp:
+            return
+        self._stamp = seen
+        try:
+            self.specs = read_desired(self._path)
+        except (OSError, ValueError) as error:
+            self._say(f"{self._path} is not followed, what runs stays as it is: {error}")
 
 
 def read_desired(path: Path) -> dict[str, ProcessSpec]:

@@ -12,9 +12,20 @@ from typing import Any
 from headgate.errors import Conflict, SpecError
 
 BACKLOG = 4096
-LAST_IN = 0.1
-"""Seconds for the gateway to accept who has connected before the port is shut; it listens longer, see `Gateway.drain`."""
+LAST_IN = 0.25
+"""Seconds for those whose knock was answered to come in, over however long a line, before the port is shut."""
+LAST_ACCEPT = 2.0
+"""Seconds for the gateway to accept them, where it is slow; see also `Gateway.drain`."""
+_LOOK_AGAIN = 0.02
 _SO_ATTACH_FILTER, _SO_DETACH_FILTER = 26, 27
+_NO_SYN = ((0x30, 0, 0, 13), (0x45, 0, 1, 0x02), (0x06, 0, 0, 0), (0x06, 0, 0, 0xFFFFFFFF))
+"""A socket filter: load byte 13 of the TCP header; if the bit SYN is set, keep 0 bytes of the segment; else keep all.
+
+It must let the rest pass. A client whose SYN was answered takes itself for connected; were the end of its handshake dropped, its
+request would be as well, until the shut port resets it. And the socket of such a client inherits the filter.
+"""
+_ACCEPT_QUEUE = 24
+"""Where a listener's ``tcp_info`` has the number of clients that are connected and not accepted: ``tcpi_unacked``."""
 Address = tuple[socket.AddressFamily, Any]
 """A family and an address as `socket.socket.bind` takes it."""
 
@@ -56,13 +67,13 @@ def listen(address: Address, option: str) -> socket.socket:
 class Door:
     """The end of listening for good. As long as somebody holds the socket, the kernel lets clients in, and they would wait for nobody.
 
-    It is shut in two steps, because `shutdown` resets those who have connected and are not accepted yet: first nobody is heard, then
-    everybody is refused. Who knocks between the two knocks again a second later.
+    It is shut in two steps, because `shutdown` resets those who have connected and are not accepted yet: first no knock is heard; then,
+    when the last have been let in, every knock is refused. Who knocks between the two knocks again a second later.
     """
 
     def __init__(self, listener: socket.socket) -> None:
         self._listener = listener
-        self._deafen_at = self._refuse_at = math.inf
+        self._deafen_at = self._refuse_at = self._latest = math.inf
 
     @property
     def deadline(self) -> float:
@@ -76,8 +87,10 @@ class Door:
     def turn(self, now: float) -> None:
         """Do what is due."""
         if now >= self._deafen_at:
-            self._deafen_at, self._refuse_at = math.inf, now + LAST_IN
+            self._deafen_at, self._refuse_at, self._latest = math.inf, now + LAST_IN, now + LAST_ACCEPT
             _deafen(self._listener)
+        elif now >= self._refuse_at and now < self._latest and _waiting(self._listener):
+            self._refuse_at = now + _LOOK_AGAIN
         elif now >= self._refuse_at:
             self._refuse_at = math.inf
             with suppress(OSError):
@@ -87,9 +100,15 @@ class Door:
 def _deafen(listener: socket.socket) -> None:
     import ctypes  # seldom needed, and not small
 
-    drop = ctypes.create_string_buffer(struct.pack("HBBI", 6, 0, 0, 0))  # a socket filter of one instruction: keep 0 bytes
+    program = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *step) for step in _NO_SYN))
     with suppress(OSError):
-        listener.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("HP", 1, ctypes.addressof(drop)))
+        listener.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("HP", len(_NO_SYN), ctypes.addressof(program)))
+
+
+def _waiting(listener: socket.socket) -> int:
+    """Return how many have connected and are not accepted."""
+    number: int = struct.unpack_from("I", listener.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104), _ACCEPT_QUEUE)[0]
+    return number
 
 
 def hear(listener: socket.socket) -> None:

@@ -15,6 +15,9 @@ from headgate.supervision.processes import ProcessSpec
 CONTROL, GATEWAY, DEPLOYER = "control", "gateway-0", "deployer"
 """Ids of the processes that are not replicas."""
 _CONTROL_GRACE = 5.0
+_GATEWAY_ROOM = 5.0
+"""Seconds beyond delay and limit that the drain of a gateway may take: until the port is shut, for the last call, and to answer 503 to
+what is left."""
 
 
 class ServeOptions(NamedTuple):
@@ -76,12 +79,18 @@ def check(options: ServeOptions) -> tuple[listeners.Address, listeners.Address]:
     return inference, control
 
 
+def server(options: ServeOptions, inference_url: str, control_url: str) -> dict[str, Any]:
+    """Return what server.json says of a server at these URLs."""
+    facts = {"inference_url": inference_url, "control_url": control_url, "drain_seconds": options.drain_delay + options.drain_limit}
+    return facts | ({"tls_cert": os.path.abspath(options.tls_cert)} if options.tls_cert else {})
+
+
 def gateway(options: ServeOptions, home: str, listener: int) -> ProcessSpec:
     """Return the gateway, which serves on the descriptor ``listener``."""
     config = _shared(options, home, listener) | {"id": GATEWAY, "limits": dict(options.limits), "access_log": options.access_log}
     config |= {"drain_delay": options.drain_delay, "drain_limit": options.drain_limit}
-    # Past its own limit it only has to answer 503 to what is left: two seconds more.
-    return ProcessSpec(GATEWAY, options.gateway_argv, _env(config), options.drain_delay + options.drain_limit + 2.0, (listener,))
+    grace = options.drain_delay + options.drain_limit + _GATEWAY_ROOM
+    return ProcessSpec(GATEWAY, options.gateway_argv, _env(config), grace, (listener,))
 
 
 def control(options: ServeOptions, home: str, listener: int, inference_url: str) -> ProcessSpec:

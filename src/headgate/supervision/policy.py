@@ -25,6 +25,8 @@ def exit_in_words(code: int | None) -> str:
         return "exit code unknown"
     if code >= 0:
         return f"exit code {code}"
+    if code == -signal.SIGALRM:  # a replica watches itself with this timer; the signal alone would tell nobody
+        return "killed by SIGALRM: batch_timeout was over (or load_timeout, while it loaded)"
     try:
         return f"killed by {signal.Signals(-code).name}"
     except ValueError:

@@ -15,7 +15,7 @@ _DEFAULTED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE, sign
 
 
 class ProcessSpec(NamedTuple):
-    """One process that should run. Two specs with the same id are equal."""
+    """One process that should run. Another spec of the same id takes its place."""
 
     id: str
     argv: Sequence[str]

@@ -64,12 +64,12 @@ class FakeExecutor(Executor):
         self._pids = 1000
 
     def apply(self, desired: Sequence[ReplicaSpec]) -> None:
-        """Start what is missing and forget what is no longer named."""
+        """Start what is missing or has changed, and forget what is no longer named."""
         self.applied = tuple(desired)
         wanted = {spec.id: spec for spec in desired}
         self._processes = {name: process for name, process in self._processes.items() if name in wanted}
         for name, spec in wanted.items():
-            if name not in self._processes:
+            if name not in self._processes or self._processes[name].spec != spec:
                 self._processes[name] = _Process(spec, self._next_pid(), self._clock.monotonic())
 
     def observe(self) -> Mapping[str, ObservedReplica]:
@@ -169,6 +169,19 @@ def check_applying_again_changes_nothing(subject: Subject) -> None:
     assert (after.pid, after.restarts) == (before.pid, 0)
 
 
+def check_a_changed_spec_is_started_anew(subject: Subject) -> None:
+    """What is to run otherwise than it does is another process under the same id; its neighbours stay the processes they were."""
+    specs = [subject.spec("fraud-1.1"), subject.spec("fraud-1.2")]
+    subject.executor.apply(specs)
+    subject.settle()
+    before = subject.executor.observe()
+    subject.executor.apply([specs[0], msgspec.structs.replace(specs[1], package="/moved")])
+    subject.settle()
+    after = subject.executor.observe()
+    assert after["fraud-1.1"].pid == before["fraud-1.1"].pid
+    assert after["fraud-1.2"].pid not in (None, before["fraud-1.2"].pid)
+
+
 def check_omission_means_removal(subject: Subject) -> None:
     """What is no longer named ends; its neighbours stay the processes they were."""
     subject.executor.apply([subject.spec("fraud-1.1"), subject.spec("fraud-1.2")])
@@ -193,6 +206,7 @@ def check_nothing_wanted_is_nothing_left(subject: Subject) -> None:
 CHECKS: tuple[Callable[[Subject], None], ...] = (
     check_what_is_named_is_started,
     check_applying_again_changes_nothing,
+    check_a_changed_spec_is_started_anew,
     check_omission_means_removal,
     check_nothing_wanted_is_nothing_left,
 )

@@ -55,8 +55,8 @@ def test_an_unknown_column_is_sent(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("age\nthree\n", "row 1, column 'age': expected INT64, got 'three'"),
-        ("age\n\n3\n1.5\n", "row 2, column 'age': expected INT64, got '1.5'"),
+        ("age\nthree\n", "row 0 (line 2 of the file), column 'age': expected INT64, got 'three'"),
+        ("age\n\n3\n1.5\n", "row 1 (line 4 of the file), column 'age': expected INT64, got '1.5'"),
         ("vip\nmaybe\n", "expected BOOL, got 'maybe'"),
         ("age,city\n3\n", "line 2: expected 2 cells"),
         ("age,city\n3,Rome,4\n", "line 2: expected 2 cells"),
@@ -111,7 +111,7 @@ def test_parquet_needs_its_extra(tmp_path: Path) -> None:
     path = tmp_path / "x.parquet"
     if importlib.util.find_spec("pyarrow") is None:
         path.write_bytes(b"PAR1")
-        with pytest.raises(MissingDependency, match=r"pip install 'headgate\[parquet\]'"):
+        with pytest.raises(MissingDependency, match=r"pip install 'pyarrow>="):
             read(str(path))
         return
     parquet, arrow = importlib.import_module("pyarrow.parquet"), importlib.import_module("pyarrow")

@@ -16,13 +16,17 @@ def metadata(*inputs: tuple[str, str, list[int]], outputs: int = -1) -> dict[str
     return {"name": "m", "inputs": described, "outputs": [{"name": "y", "datatype": "FP32", "shape": [outputs]}]}
 
 
-def command(described: dict[str, Any], example: Any = None, **access: Any) -> str:
-    """The line for a deployment, with its server at 127.0.0.1:8080."""
+def lines(described: dict[str, Any], example: Any = None, **access: Any) -> str:
+    """What is said of a deployment, with its server at 127.0.0.1:8080."""
     api = Api(Address("http://127.0.0.1:8080"))
     status = {"name": "m", "model": "m@1", "version": 1}
     api.get = lambda _: described  # type: ignore[method-assign]
-    text = welcome.deployment(welcome.Access(api, access.get("certificate"), access.get("key", False)), status, example)
-    return text.partition("  try      ")[2]
+    return welcome.deployment(welcome.Access(api, access.get("certificate"), access.get("key", False)), status, example)
+
+
+def command(described: dict[str, Any], example: Any = None, **access: Any) -> str:
+    """The line of it to paste."""
+    return lines(described, example, **access).partition("  try      ")[2]
 
 
 @pytest.mark.parametrize(
@@ -44,6 +48,18 @@ def test_the_line_sends_one_row(described: dict[str, Any], example: Any, row: di
     words = shlex.split(command(described, example))
     assert words[:2] == ["curl", "http://127.0.0.1:8080/predict/m"]
     assert json.loads(words[words.index("-d") + 1]) == row
+
+
+def test_what_is_optional_is_said_and_not_sent() -> None:
+    """The line is the shortest request that works: optional inputs are left out of it, unless there are no others."""
+    described = metadata(("text", "BYTES", [-1]), ("top", "INT64", [-1]))
+    described["inputs"][1]["optional"] = True
+    assert json.loads(shlex.split(command(described))[-1]) == {"text": "text"}
+    assert "inputs   text BYTES[-1], top INT64[-1] (optional)\n" in lines(described)
+    described["inputs"][0]["shape"] = [-1, 1000]
+    assert "top" not in command(described)
+    del described["inputs"][0]
+    assert json.loads(shlex.split(command(described))[-1]) == {"top": 0}
 
 
 def test_a_large_row_is_made_by_the_line(capsys: pytest.CaptureFixture[str]) -> None:

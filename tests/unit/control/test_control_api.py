@@ -7,6 +7,8 @@ import hashlib
 import io
 import json
 import os
+import signal
+import subprocess
 import tarfile
 import warnings
 from collections.abc import Iterator
@@ -370,6 +372,20 @@ def test_a_server_without_a_supervisor_is_not_stopped(served):
     served.home.server.write_text(json.dumps({"pid": os.getpid(), "started": 1}))
     answer = served.client.post("/server/stop")
     assert (answer.status_code, answer.json()["code"]) == (503, "not_ready")
+
+
+def test_whoever_stops_the_server_is_told_how_long_it_may_take(served):
+    """The answer holds what the supervisor wrote down; here that is a process which may be ended."""
+    process = subprocess.Popen(["sleep", "1000"])
+    try:
+        started = int(Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[19])
+        served.home.server.write_text(json.dumps({"pid": process.pid, "started": started, "drain_seconds": 35.0}))
+        answer = served.client.post("/server/stop")
+        assert (answer.status_code, answer.json()) == (202, {"stopping": True, "pid": process.pid, "drain_seconds": 35.0})
+        assert process.wait(10) == -signal.SIGTERM
+    finally:
+        process.kill()
+        process.wait()
 
 
 def test_what_nobody_expected_is_a_500_without_details(served, capsys):

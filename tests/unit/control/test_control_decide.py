@@ -22,6 +22,7 @@ from headgate.control.model import (
 )
 from headgate.executors.base import ObservedReplica, ReplicaState
 from headgate.journal import LinkState, ReplicaReport, RevisionReport
+from headgate.supervision import policy
 
 S = RevisionState
 MIB = 1 << 20
@@ -177,11 +178,15 @@ def test_a_crashed_serving_revision_keeps_the_traffic():
             "fraud-2.1 ended 4 times before it was ready (killed by SIGSEGV); it last wrote:\nboom",
         ),
         (
+            Scene({"load_timeout": "1s"}).revision(2, 2, S.STARTING).see("fraud-2.1", restarts=4, exit=policy.exit_in_words(-14)),
+            "load_timeout: fraud-2.1 was not ready after 1 s, 4 times; give it more time, or see why in its log",
+        ),
+        (
             Scene({"load_timeout": "20s"}).revision(2, 2, S.STARTING).also(ages={"fraud-2": 26.0}),
             "load_timeout: 0 of 1 replicas were ready after 20 s; give it more time, or see why in its log",
         ),
     ],
-    ids=["says FAILED", "keeps ending", "takes too long"],
+    ids=["says FAILED", "keeps ending", "keeps running out of time", "takes too long"],
 )
 def test_a_candidate_fails_with_a_reason_and_the_old_one_stays(scene, reason):
     """FAILED holds the replica's own words, or its last ones; whoever serves is not mentioned in what is done."""
@@ -254,8 +259,8 @@ def test_memory_is_judged_after_a_while_and_ever_more_patiently():
             assert len(scene.see(replica, rss=101 * MIB).also(ages={replica: age}).decide()) == actions
 
 
-def test_an_environment_that_moved_is_used_from_the_next_start_on():
-    """The numbers stay: nothing is ended for it."""
+def test_an_environment_that_moved_is_used():
+    """The numbers stay; the executor starts the same replicas with the new interpreter."""
     scene = Scene().revision(1, 2, S.SERVING, ready=1).also(prepared={"sha256:2": Prepared(python="/new/python")})
     assert scene.decide() == [Place("fraud-1", Placement(numbers=(1,), next=2, python="/new/python"))]
 

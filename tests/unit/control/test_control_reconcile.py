@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from control_world import ControlWorld, spec_of
+from sqlalchemy import text
 
 from headgate.control.status import DeploymentState, deployment_status
 from headgate.errors import Conflict, NotFound
@@ -80,8 +81,8 @@ def test_a_failed_candidate_leaves_everything_and_says_why(world):
     assert (world.split(), world.running()) == ({"fraud-1": 10_000}, ["fraud-1.1"])
     said = status(world)
     assert said.state is DeploymentState.DEGRADED
-    assert said.revision == "fraud-2"
-    assert "needs a newer onnxruntime" in said.reason
+    assert (said.revision, said.serving) == ("fraud-2", "fraud-1")
+    assert said.reason == "fraud@1 (fraud-1) serves, fraud@2 (fraud-2) failed: needs a newer onnxruntime"
     world.behaviours.clear()
     world.put("fraud@2")
     world.pass_time(1.0)
@@ -136,6 +137,31 @@ def test_further_versions_are_kept_warm_without_traffic(world):
     world.put("fraud@3", also=[1])
     world.pass_time(1.0)
     assert world.revisions() == {"fraud-1": "ready", "fraud-3": "serving"}
+
+
+def test_further_versions_are_told_one_by_one(world):
+    """Each has a state of its own: starting, ready, failed with its words, degraded; the reason of the whole names it, too."""
+    world.behaviours["sha256:fraud-1"] = Script(load_seconds=3.0)
+    world.behaviours["sha256:fraud-2"] = Script(load_seconds=4.0, refuses="needs a newer onnxruntime")
+    world.put("fraud@3", also=[1, 2])
+
+    def also() -> list[tuple[int, str | None, str]]:
+        return [(entry.version, entry.revision, entry.state) for entry in status(world).also]
+
+    world.pass_time(1.0)
+    assert also() == [(1, "fraud-1", "starting"), (2, "fraud-2", "starting")]
+    said = status(world)
+    assert (said.state, said.serving) == (DeploymentState.READY, "fraud-3")
+    assert said.reason.startswith("fraud@1 (fraud-1): 0 of 1 replicas are ready; fraud@2 (fraud-2): ")
+    world.pass_time(5.0)
+    assert also() == [(1, "fraud-1", "ready"), (2, "fraud-2", "failed")]
+    said = status(world)
+    assert (said.state, said.also[1].reason) == (DeploymentState.DEGRADED, "needs a newer onnxruntime")
+    assert said.reason == "fraud@3 (fraud-3) serves, fraud@2 (fraud-2) failed: needs a newer onnxruntime"
+    world.executor.kill("fraud-1.1")
+    world.tick()
+    assert also()[0] == (1, "fraud-1", "degraded")
+    assert "killed by SIGKILL" in status(world).also[0].reason
 
 
 def test_a_revision_that_drains_is_not_the_one_a_pin_finds(world):
@@ -291,6 +317,87 @@ def test_a_tick_that_breaks_is_survived(world, capsys):
     world.store.load = load
     world.control.try_tick()
     assert world.split() == {"fraud-1": 10_000}
+
+
+UNREADABLE = {
+    "a setting of a newer version": """UPDATE deployments SET spec = json_set(spec, '$.timeout', 'a while')""",
+    "no JSON": """UPDATE deployments SET spec = '{"name": '""",
+    "a revision": """UPDATE revisions SET spec = 'null'""",
+    "a state of a newer version": """UPDATE revisions SET state = 'judged'""",
+    "a placement": """UPDATE meta SET value = '[]' WHERE key LIKE 'placement/%'""",
+}
+
+
+def damage(world: ControlWorld, what: str) -> None:
+    """Damage what is stored of the deployment ``fraud``."""
+    mine = {"deployments": "name = 'fraud'", "revisions": "deployment = 'fraud'", "meta": "key LIKE '%/fraud-%'"}
+    statement = UNREADABLE[what]
+    clause = " AND " if "WHERE" in statement else " WHERE "
+    with world.database.begin() as session:
+        session.execute(text(statement + clause + mine[statement.split()[1]]))
+
+
+@pytest.mark.parametrize("what", UNREADABLE)
+def test_a_row_that_cannot_be_read_costs_its_own_deployment(world, what, capsys):
+    """The others go on; it keeps the traffic and the replicas it has, its status says what is wrong, and deploying it again mends it."""
+    world.put("fraud@1")
+    world.pass_time(1.0)
+    damage(world, what)
+    world.put("churn@1")
+    world.pass_time(2.0)
+    assert world.split("churn") == {"churn-1": 10_000}
+    assert status(world, "churn").state is DeploymentState.READY
+    assert (world.split(), world.running()) == ({"fraud-1": 10_000}, ["churn-1.1", "fraud-1.1"])
+    said = status(world)
+    assert said.state in (DeploymentState.DEGRADED, DeploymentState.FAILED)
+    assert "cannot be read" in said.reason and "Deploy it again" in said.reason
+    assert capsys.readouterr().err.count("deployment fraud:") == 1
+    world.put("fraud@2")
+    world.pass_time(2.0)
+    assert status(world).state is DeploymentState.READY
+    (serving,) = world.split()
+    assert world.running() == ["churn-1.1", f"{serving}.1"]
+
+
+@pytest.mark.parametrize("what", UNREADABLE)
+def test_what_cannot_be_read_can_be_ended(world, what):
+    """Nobody needs to read it for that; its replicas end and its name is free."""
+    world.put("fraud@1")
+    world.pass_time(1.0)
+    damage(world, what)
+    world.tick()
+    world.store.delete("fraud")
+    world.pass_time(2.0)
+    assert (world.running(), world.control.views, world.gateway.sent.deployments) == ([], {}, ())
+
+
+def test_whoever_is_let_in_finds_something_to_see(world):
+    """The first keys, which open the control API, are there after the views, not before; a tick that breaks on the way opens nothing."""
+    world.store.put(spec_of("fraud@1"))
+    world.restart()
+    load, world.store.load = world.store.load, lambda: 1 / 0
+    world.control.try_tick()
+    assert world.control.keys is None
+    world.store.load = load
+    seen = []
+    publish, world.gateway.publish = (
+        world.gateway.publish,
+        lambda table: seen.append((world.control.keys, dict(world.control.views))),
+    )
+    world.control.try_tick()
+    world.gateway.publish = publish
+    ((keys, views),) = seen
+    assert keys == () and views.keys() == {"fraud"}
+
+
+def test_a_key_is_revoked_whatever_becomes_of_the_tick(world):
+    """A tick that breaks later has read the keys."""
+    world.registry.keys.good = (KeyHash(id="k1", sha256="ab", scopes=frozenset({"admin"})),)
+    world.tick()
+    world.registry.keys.good = ()
+    world.store.load = lambda: 1 / 0
+    world.control.try_tick()
+    assert world.control.keys == ()
 
 
 def test_keys_go_down_as_hashes_and_are_revoked_by_the_next_tick(world):

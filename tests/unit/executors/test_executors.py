@@ -22,16 +22,17 @@ def spec(replica: str = "fraud-1.1", **fields) -> ReplicaSpec:
 
 
 class PaperSupervisor:
-    """Does what a supervisor does, on paper: what desired.json names gets a pid in observed.json."""
+    """Does what a supervisor does, on paper: what desired.json names gets a pid in observed.json, and another one when it changes."""
 
     def __init__(self, home: Home) -> None:
         self._home = home
-        self._pids: dict[str, int] = {}
+        self._started: list[str] = []
 
     def follow(self) -> None:
-        wanted = [process["id"] for process in json.loads(self._home.desired.read_bytes())["processes"]]
-        self._pids = {name: self._pids.get(name) or 100 + len(self._pids) for name in wanted}
-        running = {name: {"pid": pid, "state": "running", "restarts": 0, "rss": 1} for name, pid in self._pids.items()}
+        wanted = {process["id"]: json.dumps(process) for process in json.loads(self._home.desired.read_bytes())["processes"]}
+        self._started += [process for process in wanted.values() if process not in self._started]
+        pids = {name: 100 + self._started.index(process) for name, process in wanted.items()}
+        running = {name: {"pid": pid, "state": "running", "restarts": 0, "rss": 1} for name, pid in pids.items()}
         self._home.observed.write_text(json.dumps({"supervisor": {"pid": 1}, "processes": running}))
 
 

@@ -45,6 +45,36 @@ def test_a_class_that_is_not_there(code: str, attribute: str, said: str, tmp_pat
     assert said in str(caught.value)
 
 
+def test_a_class_without_predict_is_refused_unread(tmp_path: Path) -> None:
+    """Where the text alone says that there is no ``predict``, also by local bases, nothing is installed or run to find out."""
+    (tmp_path / "m.py").write_text("class Base:\n    pass\nclass Model(Base, object):\n    def load(self): self.net.predict\n")
+    with pytest.raises(UnsupportedModel, match=r"^m\.py:Model has no method predict\(self, \.\.\.\)$"):
+        detect(f"{tmp_path}/m.py:Model")
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "from elsewhere import Base\nclass Model(Base): pass",
+        "import elsewhere\nclass Model(elsewhere.Base): pass",
+        "class Base:\n    async def predict(self, x: int) -> int: ...\nclass Model(Base): pass",
+        "class Model:\n    predict = other",
+        "class Model:\n    from elsewhere import predict",
+        "class Model:\n    if True:\n        def predict(self, x: int) -> int: ...",
+        "@elsewhere.model\nclass Model: pass",
+        "class Model(metaclass=Meta): pass",
+        "class Model: pass\nModel.predict = other",
+        "class Model: pass\nsetattr(Model, 'predict', other)",
+        "class Model: pass\nModel = wrapped(Model)",
+        "class Model(Base): pass\nclass Base(Model): pass",
+    ],
+)
+def test_a_class_that_may_have_predict_is_taken(code: str, tmp_path: Path) -> None:
+    """What the text does not exclude is for the runtime to find out."""
+    (tmp_path / "m.py").write_text(code)
+    assert detect(f"{tmp_path}/m.py:Model").attribute == "Model"
+
+
 def test_imported_classes_may_be_named(tmp_path: Path) -> None:
     """A class that the module imports or assigns is in it, also below an ``if`` or ``try``."""
     (tmp_path / "ranker.py").write_text(

@@ -14,8 +14,9 @@ from headgate.cli.connection import connect
 from headgate.cli.output import emit, note
 from headgate.cli.publish import publish
 from headgate.cli.specs import apply
-from headgate.cli.targets import looks_like_path
+from headgate.cli.targets import has_ending, looks_like_path, missing
 from headgate.cli.waiting import until_ready
+from headgate.errors import NotFound
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,14 +32,19 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Deploy, and wait until the new revision serves."""
+    """Deploy, and wait until the new revision serves and what ``--also`` names is ready."""
     api = connect(args)
     reference = args.what
     if looks_like_path(args.what):
         reference = publish(RemoteCatalog(api), args.what, args).reference
         note(f"deploying {reference}")
     name = args.name or reference.partition("@")[0]
-    status = apply(api, name, reference, flags.settings(args))
+    try:
+        status = apply(api, name, reference, flags.settings(args))
+    except NotFound as error:
+        if reference != args.what or not has_ending(reference):
+            raise
+        raise NotFound(f"{missing(reference)} Nor is it a model: {error}") from None
     if not args.no_wait:
         status = until_ready(api, name, status["revision"], args.timeout_seconds)
     emit(args.output, status, lambda: _text(status))

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterable
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from headgate.cli.arguments import add_connection, add_output, home_of
@@ -14,6 +14,7 @@ from headgate.cli.connection import connect, key_of, live_server
 from headgate.cli.flags import count
 from headgate.cli.output import emit
 from headgate.cli.rows import Rows, read
+from headgate.errors import InvalidRequest
 
 if TYPE_CHECKING:
     from headgate.client import Client
@@ -60,14 +61,24 @@ def _ask(client: Client, args: argparse.Namespace, data: Any) -> Any:
     if isinstance(data, Rows):
         data = data.typed(client.metadata(args.name, version=args.version))
     if hasattr(data, "tolist"):
-        return _joined(_values(client.predict(args.name, part, **options)) for part in _parts(data))
-    if isinstance(data, list) and len(data) > _AT_ONCE:
-        return _joined(client.predict_rows(args.name, part, **options) for part in _parts(data))
+        return _in_parts(data, lambda part: _values(client.predict(args.name, part, **options)))
+    if isinstance(data, list):
+        return _in_parts(data, lambda part: client.predict_rows(args.name, part, **options))
     return client.predict_rows(args.name, data, **options)
 
 
-def _parts(data: Any) -> Iterable[Any]:
-    return [data] if len(data) <= _AT_ONCE else [data[at : at + _AT_ONCE] for at in range(0, len(data), _AT_ONCE)]
+def _in_parts(data: Any, ask: Callable[[Any], Any]) -> Any:
+    """Return the answers to all of ``data``, one after another."""
+    if len(data) <= _AT_ONCE:
+        return ask(data)
+    answers: list[Any] = []
+    for start in range(0, len(data), _AT_ONCE):
+        try:
+            answers += ask(data[start : start + _AT_ONCE])
+        except InvalidRequest as error:
+            # What the server counts begins with the part.
+            raise type(error)(f"in the {_AT_ONCE} rows from row {start} on: {error}") from None
+    return answers
 
 
 def _values(outputs: Any) -> Any:
@@ -76,9 +87,3 @@ def _values(outputs: Any) -> Any:
         return outputs.tolist()
     columns = {name: array.tolist() for name, array in outputs.items()}
     return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
-
-
-def _joined(parts: Iterable[Any]) -> Any:
-    """Return the answers one after another; the only one as it is."""
-    answers = list(parts)
-    return answers[0] if len(answers) == 1 else [row for answer in answers for row in answer]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
 from typing import Any
 
 from headgate.cli.api import segment
@@ -35,7 +36,7 @@ def text(status: dict[str, Any]) -> str:
     deployments = status["deployments"]
     if not deployments:
         return "\n".join([*_server(status), "nothing is deployed; deploy a model with: headgate deploy model.onnx"])
-    rows = [_row(deployment) for deployment in deployments]
+    rows = [row for deployment in deployments for row in (_row(deployment), *_also_rows(deployment))]
     reasons = [f"{deployment['name']}: {deployment['reason']}" for deployment in deployments if deployment["reason"]]
     columns = ("DEPLOYMENT", "MODEL", "STATE", "REPLICAS", "REQUESTS", "FAILED", "QUEUED", "URL")
     return "\n".join([*_server(status), table(columns, rows), *reasons])
@@ -47,17 +48,29 @@ def _server(status: dict[str, Any]) -> list[str]:
 
 
 def _row(deployment: dict[str, Any]) -> tuple[object, ...]:
-    revisions = deployment["revisions"]
+    """The deployment but for what ``also`` names: with the version that serves, or, as long as none does, the one asked for."""
+    also = {entry["revision"] for entry in deployment.get("also", ())} - {deployment.get("serving")}
+    revisions = [revision for revision in deployment["revisions"] if revision["name"] not in also]
+    serving = [revision["version"] for revision in revisions if revision["name"] == deployment.get("serving")]
+    version = serving[0] if serving else deployment["version"]
+    model = f"{_model(deployment)}@{version}" if version else deployment["model"]
+    return (deployment["name"], model, deployment["state"], *_counts(revisions), deployment["url"])
+
+
+def _also_rows(deployment: dict[str, Any]) -> Iterator[tuple[object, ...]]:
+    for entry in deployment.get("also", ()):
+        if entry["revision"] is None or entry["revision"] != deployment["serving"]:
+            revisions = [revision for revision in deployment["revisions"] if revision["name"] == entry["revision"]]
+            name, model = f"{deployment['name']} (also)", f"{_model(deployment)}@{entry['version']}"
+            yield name, model, entry["state"], *_counts(revisions), f"{deployment['url']}/versions/{entry['version']}"
+
+
+def _counts(revisions: list[dict[str, Any]]) -> tuple[object, ...]:
     replicas = [replica for revision in revisions for replica in revision["replicas"]]
     ready = sum(replica["state"] == "ready" for replica in replicas)
-    version = deployment["version"]
-    return (
-        deployment["name"],
-        f"{deployment['model'].partition('@')[0]}@{version}" if version else deployment["model"],
-        deployment["state"],
-        f"{ready}/{len(replicas)}",
-        sum(revision["requests"] for revision in revisions),
-        sum(revision["failures"] for revision in revisions),
-        sum(revision["queued_rows"] for revision in revisions),
-        deployment["url"],
-    )
+    sums = (sum(revision[key] for revision in revisions) for key in ("requests", "failures", "queued_rows"))
+    return (f"{ready}/{len(replicas)}", *sums)
+
+
+def _model(deployment: dict[str, Any]) -> str:
+    return str(deployment["model"].partition("@")[0])

@@ -8,12 +8,14 @@ import time
 from headgate.cli.api import Api, segment
 from headgate.cli.arguments import add_access, add_output, home_of
 from headgate.cli.connection import connect, live_server
-from headgate.cli.output import emit
+from headgate.cli.output import emit, note
 from headgate.cli.waiting import until_gone
 from headgate.errors import DeadlineExceeded, InvalidRequest, ServerUnreachable
 
 _LIMIT = 60.0
 """Seconds: readiness delay, drain limit and the grace of what is left, with room."""
+_ROOM = 25.0
+"""Seconds for that grace, beyond what the server says that its drain takes."""
 _POLL = 0.1
 
 
@@ -47,13 +49,14 @@ def run(args: argparse.Namespace) -> int:
 def _stop_server(args: argparse.Namespace, api: Api) -> None:
     running = live_server(home_of(args))
     local = running is not None and running["control_url"] == api.url
-    api.call("POST", "/server/stop")
-    end = time.monotonic() + _LIMIT
+    answer = api.call("POST", "/server/stop")[1]
+    drain = answer.get("drain_seconds")
+    note(f"draining{f', up to {drain:g} s' if drain else ''}: requests under way are finished")
+    limit = max(_LIMIT, (drain or 0.0) + _ROOM)
+    end = time.monotonic() + limit
     while not args.no_wait and (live_server(home_of(args)) is not None if local else _answers(api)):
         if time.monotonic() > end:
-            raise DeadlineExceeded(
-                f"the server has not ended after {_LIMIT:g} s; its log says why, a second Ctrl-C ends it at once"
-            )
+            raise DeadlineExceeded(f"the server has not ended after {limit:g} s; its log says why, a second Ctrl-C ends it at once")
         time.sleep(_POLL)
 
 

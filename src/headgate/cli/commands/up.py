@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import ctypes
+import os
+import signal
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,8 +19,11 @@ from headgate.cli.publish import publish
 from headgate.cli.specs import apply
 from headgate.cli.waiting import until_live, until_ready, until_routed
 from headgate.errors import HeadgateError, InvalidRequest, PermissionDenied, ServerUnreachable, Unauthenticated
+from headgate.home import Home
 from headgate.package.detect import detect
 
+_PR_SET_PDEATHSIG = 1
+"""From prctl(2): the signal a process gets when its parent ends."""
 _READY_LIMIT = 3600.0
 """Seconds; a replica that does not load is given up by the server itself, much earlier."""
 
@@ -64,14 +70,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Deploy, wait, and print; the exit code is an error's only where nothing is left to serve."""
-    server = live_server(home_of(args))
-    if server is None:
-        raise ServerUnreachable(f"no server runs on {home_of(args).path}; 'headgate serve' starts one and calls this itself")
+    server = _server(home_of(args))
     _check_names(args)
     api = Api(Address(server["control_url"], key_of(args), args.ca, pinned=bool(args.ca)))
     inference = Api(Address(server["inference_url"], key_of(args), args.ca, pinned=bool(args.ca)))
     failures: list[HeadgateError] = []
     if not args.targets and not _is_let_in(api):
+        print(welcome.server(server), flush=True)
         return 0
     access = welcome.Access(inference, args.ca, bool(key_of(args)))
     for deployed in _deploy_all(args, api, failures) if args.targets else _deployed_before(api):
@@ -84,12 +89,26 @@ def run(args: argparse.Namespace) -> int:
     return _conclude(server, api, failures)
 
 
+def _server(home: Home) -> dict[str, Any]:
+    """Return where the server is. From here on we are interrupted when it is killed: without it nothing becomes ready."""
+    server = live_server(home)
+    if server is not None and os.getppid() == server["pid"]:
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGINT)
+        server = live_server(home)  # killed just before, it would have told us nothing
+    if server is None:
+        raise ServerUnreachable(f"no server runs on {home.path}; 'headgate serve' starts one and calls this itself")
+    return server
+
+
 def _is_let_in(api: Api) -> bool:
     """Whether control tells us what it serves; without targets there is nothing else to ask it, and no reason to end."""
     try:
         until_live(api)
     except (Unauthenticated, PermissionDenied):
-        note("serving what the home has deployed; with an admin key in HEADGATE_API_KEY, this would say what that is")
+        note(
+            "serving what the home has deployed; every request needs a key (authorization: Bearer KEY). With an admin key in "
+            "HEADGATE_API_KEY, this would say what is deployed"
+        )
         return False
     return True
 

@@ -31,7 +31,8 @@ class Route(NamedTuple):
     """``*``: any."""
     path: str
     """With ``{model}``, ``{version}``, ...: one segment each, percent-decoded, of which a fixed end may be split off
-    (``{model}:predict``); ``{rest*}`` at the end stands for all segments that are left, and is tried last."""
+    (``{model}:predict``); ``{version#}`` fits digits only; ``{rest*}`` at the end stands for all segments that are left, and is tried
+    last."""
     operation: str
     """``infer``, or the name of the method of the protocol that answers."""
     scope: str = "infer"
@@ -41,7 +42,9 @@ class Route(NamedTuple):
     dialect: str = ""
     """Which deployments it is for, by the dialect of their ``/v1`` paths (`headgate.routes.DeploymentRoute.v1`); empty: all."""
     streaming: bool = False
-    """gRPC: a stream of requests and answers, each of which infers."""
+    """gRPC: a stream of requests, each of which is answered as one alone would be."""
+    watching: bool = False
+    """gRPC: one request, answered at once and again whenever the answer has changed, until the client goes."""
 
 
 class Request(Interface):
@@ -86,8 +89,17 @@ class DeploymentView(Interface):
         """Whether any request would be computed now."""
         ...
 
+    @property
+    def dialect(self) -> str:
+        """Of its ``/v1`` paths: ``tfserving``, ``kserve`` or ``truss``."""
+        ...
+
     def versions(self) -> list[int]:
         """Registry versions that can be asked for by number, ascending."""
+        ...
+
+    def number(self, version: str | None) -> int:
+        """Which registry version a version or alias is, or what an unpinned request would get. Raises `NotFound` or `NotReady`."""
         ...
 
     def plan(self, version: str | None) -> Plan:
@@ -115,8 +127,11 @@ class Catalogue(Interface):
         """Whether everything that should serve would compute a request now."""
         ...
 
-    def deployment(self, name: str | None) -> DeploymentView:
-        """Return a deployment; None means the default one, or the only one. Raises `UnknownModel`, `InvalidRequest`."""
+    def deployment(self, name: str | None, version: str | None = None) -> DeploymentView:
+        """Return a deployment; None means the default one, or the only one. Raises `UnknownModel`, `InvalidRequest`.
+
+        ``version`` is what the request names beside it: an `UnknownModel` tells it on.
+        """
         ...
 
     def deployments(self) -> Iterable[DeploymentView]:
@@ -151,9 +166,13 @@ class Protocol(ABC):
     def encode(self, request: InferRequest, response: InferResponse) -> Reply:
         """Write the answer. Raises `InvalidRequest` if the client asked for a form it cannot have."""
 
+    def worded(self, error: HeadgateError) -> HeadgateError:
+        """Return an error as this protocol puts it, for clients that look for its words, whatever carries them."""
+        return error
+
     def encode_error(self, error: HeadgateError) -> Reply:
         """Write an error."""
-        return error_reply(error)
+        return error_reply(self.worded(error))
 
 
 class Address(NamedTuple):

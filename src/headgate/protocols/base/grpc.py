@@ -8,6 +8,7 @@ register ``inference.ModelInferRequest`` there cannot be imported together.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from importlib import resources
 from typing import Any, ClassVar
 
@@ -15,9 +16,11 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.descriptor import ServiceDescriptor
 from google.protobuf.message import DecodeError
 
-from headgate.errors import HeadgateError, InvalidRequest
-from headgate.protocols.base.contract import Protocol, Request
+from headgate import plugins
+from headgate.errors import HeadgateError, InvalidRequest, Unsupported
+from headgate.protocols.base.contract import Protocol, Reply, Request
 from headgate.protocols.base.exchange import InferRequest, InferResponse
+from headgate.protocols.base.plan import Plan
 from headgate.tensors import Buffer
 
 
@@ -35,6 +38,14 @@ class Messages:
     def message(self, name: str) -> Any:
         """Return the class of the message with the full name ``name`` (``inference.ModelInferRequest``)."""
         return message_factory.GetMessageClass(self._pool.FindMessageTypeByName(name))
+
+    def file_of(self, symbol: str) -> str | None:
+        """Return the name of the file that declares ``symbol`` (a service, method, message, field, ...), or None."""
+        with suppress(KeyError):
+            return str(self._pool.FindFileContainingSymbol(symbol).name)
+        with suppress(KeyError):  # methods are no symbols to it
+            return str(self._pool.FindMethodByName(symbol).containing_service.file.name)
+        return None
 
     def service(self, name: str) -> ServiceDescriptor:
         """Return the description of the service with the full name ``name``."""
@@ -61,6 +72,18 @@ class GrpcProtocol(Protocol):
         except DecodeError as error:
             raise InvalidRequest(f"{request.path}: the message cannot be parsed: {error}") from None
 
+    def decode(self, request: Request, message: Any, plan: Plan) -> InferRequest:
+        """Never called where no route infers; where one does, see `Protocol.decode`."""
+        raise Unsupported(f"{self.service} takes no requests to infer")
+
+    def encode(self, request: InferRequest, response: InferResponse) -> Reply:
+        """Never called where no route infers; where one does, see `Protocol.encode`."""
+        raise Unsupported(f"{self.service} takes no requests to infer")
+
+    def write(self, message: str, **fields: Any) -> Reply:
+        """Return the message with the full name ``message`` and these fields as an answer."""
+        return Reply(self.messages.message(message)(**fields).SerializeToString())
+
     def encode_streamed(self, request: InferRequest, response: InferResponse) -> bytes:
         """Write one answer on a stream of answers."""
         raise NotImplementedError
@@ -68,3 +91,9 @@ class GrpcProtocol(Protocol):
     def encode_streamed_error(self, message: Any, error: HeadgateError) -> bytes | None:
         """Write an error as one answer on the stream, which goes on; None: the stream ends with the error as its status."""
         return None
+
+
+def services() -> dict[str, type[GrpcProtocol]]:
+    """Return the class of every gRPC service on the shelf, by the service's full name, sorted."""
+    found = (kind for _, kind in plugins.load_all("headgate.protocols") if issubclass(kind, GrpcProtocol))
+    return {kind.service: kind for kind in sorted(found, key=lambda kind: kind.service)}

@@ -21,7 +21,7 @@ MOST_PIECES = 4096
 class InputPlan:
     """One input of a signature, with what the hot path needs worked out."""
 
-    __slots__ = ("dtype", "field", "fixed", "index", "item_size", "name", "optional", "shape", "tail", "typecode")
+    __slots__ = ("content", "dtype", "field", "fixed", "index", "item_size", "name", "optional", "shape", "tail", "typecode")
 
     def __init__(self, index: int, spec: TensorSpec, batched: bool) -> None:
         self.index = index
@@ -35,6 +35,7 @@ class InputPlan:
         self.tail = list(spec.shape[1:]) if batched else list(spec.shape)
         self.fixed = -1 not in self.tail
         self.optional = spec.optional
+        self.content = spec.content
 
 
 class Plan:
@@ -86,6 +87,15 @@ class Plan:
             raise InvalidRequest(
                 f"unexpected inference input '{name[:200]}' for model '{self.model}'; it takes {sorted(self.by_name)}"
             ) from None
+
+    def output(self, name: str) -> int:
+        """Return the index of the output called ``name``. Raises `InvalidRequest` if there is none."""
+        index = self.outputs.get(name)
+        if index is None:
+            raise InvalidRequest(
+                f"unexpected inference output '{name[:200]}' for model '{self.model}'; it gives {sorted(self.outputs)}"
+            )
+        return index
 
     def check(self, plan: InputPlan, datatype: str, shape: Shape) -> None:
         """Refuse a dtype or shape that input ``plan`` does not take. Raises `InvalidRequest`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from headgate.protocols.oip.grpc import OIPGrpc
 from headgate.protocols.oip.http import OIP
 
-__all__ = ["OIP"]
+__all__ = ["OIP", "OIPGrpc"]

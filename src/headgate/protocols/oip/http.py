@@ -103,11 +103,7 @@ class OIP(Protocol):
             return
         wanted: dict[int, bool] = {}
         for output in body.outputs:
-            index = plan.outputs.get(output.name)
-            if index is None:
-                raise InvalidRequest(
-                    f"unexpected inference output '{output.name[:200]}' for model '{plan.model}'; it gives {sorted(plan.outputs)}"
-                )
+            index = plan.output(output.name)
             if index in wanted:
                 raise InvalidRequest(f"output '{output.name}' already exists in request")
             wanted[index] = output_binary(output, binary)

@@ -1,8 +1,8 @@
-"""The JSON of binary requests, read once.
+"""What stands around the tensors of binary requests, read once.
 
 Clients that send tensors in binary form send the same JSON before them again and again: names, shapes and wishes stay, only the blobs
 change. What has been read and checked of such a JSON is kept by its bytes, with the plan it was checked against; a request with the
-same JSON and the same length then costs a look-up and a slice.
+same JSON and the same length then costs a look-up and a slice. The same holds for protocol buffers, by their skeletons.
 """
 
 from __future__ import annotations
@@ -58,9 +58,14 @@ def keep(plan: Plan, json: bytes, length: int, request: InferRequest, order: lis
         start = stop
     if start != length:
         return  # some inputs came as JSON
+    remember(plan, (json, length), cuts, request)
+
+
+def remember(plan: Plan, key: object, cuts: list[tuple[int, int, int]], request: InferRequest) -> None:
+    """Keep under ``key`` the layout of a request that has been read and checked the long way."""
     if len(plan.notes) >= _KEPT:
         plan.notes.clear()
     example = InferRequest(len(request.data))
     for name in ("shapes", "outputs", "parameters", "timeout", "priority", "rows", "key"):
         setattr(example, name, getattr(request, name))
-    plan.notes[json, length] = Layout(cuts, example)
+    plan.notes[key] = Layout(cuts, example)

@@ -11,6 +11,7 @@ from headgate.errors import HeadgateError, PayloadTooLarge, Unsupported
 from headgate.protocols.base import InferRequest, InferResponse, Reply, error_reply
 from headgate.serving.wire import coding
 from headgate.serving.wire.head import Head
+from headgate.serving.wire.threads import attempt, in_thread
 
 if TYPE_CHECKING:
     from headgate.serving.gateway import Gateway
@@ -84,7 +85,9 @@ class Exchange:
         if len(body) <= coding.INLINE_BYTES:
             self._write(replace(reply, body=coding.deflate(body, chosen)), headers)
         else:
-            self._gateway.in_thread(lambda done: self._write(replace(reply, body=done), headers), coding.deflate, body, chosen)
+            in_thread(
+                self._gateway.loop, lambda done: self._write(replace(reply, body=done), headers), coding.deflate, body, chosen
+            )
 
     # ---- bodies with a coding
 
@@ -99,12 +102,12 @@ class Exchange:
             self._gateway.dispatch(self, head, body)
             return
         if len(body) <= coding.INLINE_BYTES // 8:
-            result = self._gateway.attempt(coding.inflate, body, head.content_encoding, min(coding.INLINE_BYTES, head.limit))
+            result = attempt(coding.inflate, body, head.content_encoding, min(coding.INLINE_BYTES, head.limit))
             if not isinstance(result, PayloadTooLarge):
                 self._inflated(head, result)
                 return
-        self._gateway.in_thread(
-            lambda result: self._inflated(head, result), coding.inflate, body, head.content_encoding, head.limit
+        in_thread(
+            self._gateway.loop, lambda result: self._inflated(head, result), coding.inflate, body, head.content_encoding, head.limit
         )
 
     def _inflated(self, head: Head, result: bytes | HeadgateError) -> None:

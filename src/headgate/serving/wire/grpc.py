@@ -89,7 +89,10 @@ class Call(RequestStream):
         self._id = b""
 
     def fail(self, error: HeadgateError, headers: bytes = b"") -> None:
-        """End the call with the error as its status."""
+        """End the call with the error as its status, as the protocol puts it."""
+        head = self._head
+        if head is not None and head.endpoint is not None:
+            error = head.endpoint.protocol.worded(error)
         fields = [] if self._begun else [*_ANSWER, (b"x-request-id", self._request_id()), *fields_of(headers)]
         fields += [(b"grpc-status", b"%d" % error.grpc), (b"grpc-message", quote(str(error)[:1000], safe=_SAFE).encode())]
         if error.retry_after is not None:

@@ -217,8 +217,8 @@ class HttpConnection(Answering):
     def drain(self) -> None:
         """Close now if nothing is in flight; else after the answer.
 
-        A request may cross our end on its way. That client sees a connection that ended without an answer, so it may ask again
-        elsewhere (RFC 9112, section 9.5); a reset would leave it in doubt.
+        A request may cross our end on its way (RFC 9112, section 9.5). That client is to find that the connection ended with no answer,
+        and may ask again elsewhere; closing both halves at once would reset it in the middle of sending (section 9.6).
         """
         if not self._busy and self._head is None and not self._rest:
             self._hang_up()

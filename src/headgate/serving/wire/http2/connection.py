@@ -96,8 +96,6 @@ class Http2Connection(Receiving):
         except ConnectionFault as fault:
             self._fail(fault)
             return
-        if self._leaving:
-            self._closed()
         if self._stuck and (len(self._out) > _STASH_FRAMES or sum(map(len, self._out)) > _STASH_BYTES):
             self.transport.pause_reading()
 
@@ -157,6 +155,8 @@ class Http2Connection(Receiving):
 
     def _fail(self, fault: ConnectionFault) -> None:
         """End the connection for what its peer did (section 5.4.1)."""
+        if self._lingers:
+            return
         self.fault = fault
         self._emit(frames.goaway(self._last_stream, fault.code, str(fault)))
         self._drop_streams(fault.code)

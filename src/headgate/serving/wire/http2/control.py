@@ -45,13 +45,13 @@ class Control(Sending):
             self._acknowledged = True
             self._charge()
             return
-        for name, value in settings.read_settings(payload).items():
-            if name == settings.MAX_FRAME_SIZE:
-                self._peer_frame = value
-                self._set_at_once()
-            else:
-                self._resize_windows(value)
+        theirs = settings.read_settings(payload)
+        self._peer_frame = theirs.get(settings.MAX_FRAME_SIZE, self._peer_frame)
+        self._set_at_once()
+        if settings.INITIAL_WINDOW_SIZE in theirs:
+            self._resize_windows(theirs[settings.INITIAL_WINDOW_SIZE])
         self._emit(frames.SETTINGS_ACK)
+        self._pump()  # behind the acknowledgement: from there on the client counts with its new settings
         if self._greeted:
             self._charge()
         else:
@@ -69,7 +69,6 @@ class Control(Sending):
                 self._ready.pop(stream_id, None)
             elif stream.backlog is not None:
                 self._ready[stream_id] = stream
-        self._pump()
 
     def _take_ping(self, flags: int, stream_id: int, payload: bytes) -> None:
         if not flags & ACK:
@@ -84,6 +83,7 @@ class Control(Sending):
         stream = self._forget(stream_id)
         if stream is not None:
             stream.reset(frames.error_code(payload))
+            self._closed()
 
     def _take_window_update(self, flags: int, stream_id: int, payload: bytes) -> None:
         by = frames.increment(payload)
@@ -133,6 +133,7 @@ class Control(Sending):
         stream = self._forget(stream_id)
         if stream is not None:
             stream.reset(code)
+            self._closed()
         self._charge()
 
     def _refuse(self, stream_id: int) -> None:

@@ -117,8 +117,10 @@ class Receiving(Control):
             return self._pass_on(data, start + 1 if padded else start)
         taker = _TAKERS.get(kind)
         if taker is None:
-            self._leaving |= kind == GOAWAY
             self._charge()
+            if kind == GOAWAY:
+                self._leaving = True
+                self._closed()
             self._body_left, self._body_stream = stop - start, 0
             return self._pass_on(data, start)
         if stop > len(data):
