@@ -1,7 +1,7 @@
-"""Compile the ``.proto`` files of the protocols: ``python tools/protos.py [--check]``.
+"""Compile the ``.proto`` files of protocols and folder formats: ``python tools/protos.py [--check]``.
 
-Each folder of the protocols' shelf with ``.proto`` files gets one ``messages.binpb``: a serialized FileDescriptorSet of them and of all
-they import. A file is named by its path from the shelf (``oip/inference.proto``), in imports too, so that no two are called the same.
+Each folder of their shelves with ``.proto`` files gets one ``messages.binpb``: a serialized FileDescriptorSet of them and of all
+they import. A file is named by its path from its shelf (``oip/inference.proto``), in imports too, so that no two are called the same.
 The sets are committed, so that nobody needs a compiler to run Headgate; ``--check`` writes nothing and fails when one is out of step.
 The compiler lives in an environment of its own (``tests/environments/protos.txt``).
 """
@@ -18,13 +18,13 @@ from pathlib import Path
 from setup import uv_variables
 
 ROOT = Path(__file__).resolve().parent.parent
-SHELF = ROOT / "src" / "headgate" / "protocols"
+SHELVES = tuple(ROOT / "src" / "headgate" / shelf for shelf in ("protocols", "package/folders"))
 NAME = "messages.binpb"
 
 
 def folders() -> list[Path]:
     """Return the folders that hold ``.proto`` files, sorted."""
-    return sorted({path.parent for path in SHELF.glob("*/*.proto")})
+    return sorted({path.parent for shelf in SHELVES for path in shelf.glob("*/*.proto")})
 
 
 def compiler() -> str:
@@ -37,11 +37,11 @@ def compiler() -> str:
 
 def compiled(python: str, folder: Path) -> bytes:
     """Return the descriptors of all files in ``folder``. Raises `CalledProcessError`, after the compiler has said what is wrong."""
-    sources = sorted(str(path.relative_to(SHELF)) for path in folder.glob("*.proto"))
+    sources = sorted(f"{folder.name}/{path.name}" for path in folder.glob("*.proto"))
     with tempfile.TemporaryDirectory() as scratch:
         target = Path(scratch) / NAME
-        options = ["--proto_path=.", "--include_imports", f"--descriptor_set_out={target}"]
-        subprocess.run([python, "-m", "grpc_tools.protoc", *options, *sources], cwd=SHELF, check=True)
+        options = [*(f"--proto_path={shelf}" for shelf in SHELVES), "--include_imports", f"--descriptor_set_out={target}"]
+        subprocess.run([python, "-m", "grpc_tools.protoc", *options, *sources], check=True)
         return target.read_bytes()
 
 

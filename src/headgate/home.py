@@ -35,6 +35,11 @@ class Home:
         return self.path / "headgate.db"
 
     @property
+    def settings(self) -> Path:
+        """What the server was told and keeps for its next start."""
+        return self.path / "settings.json"
+
+    @property
     def lock(self) -> Path:
         """Held by whoever works on the home."""
         return self.path / "lock"

@@ -1,4 +1,5 @@
-"""What gateways tell control: for now the load reports (outcomes and predictions join them with the judge and the monitor)."""
+"""What gateways tell control: the load reports, and what clients of the inference port wish for (outcomes and predictions join them
+with the judge and the monitor)."""
 
 from __future__ import annotations
 
@@ -43,6 +44,8 @@ class RevisionReport(msgspec.Struct, frozen=True, kw_only=True):
     """Of these, those answered 5xx."""
     rejected: int
     """Answered 429."""
+    sequences: int = 0
+    """Open ones."""
 
 
 class LoadReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,6 +58,33 @@ class LoadReport(msgspec.Struct, frozen=True, kw_only=True):
     connections: int
     replicas: tuple[ReplicaReport, ...] = ()
     revisions: tuple[RevisionReport, ...] = ()
+
+
+class WishKind(StrEnum):
+    """What a client may wish for where it may administer (``--model-control explicit``)."""
+
+    LOAD = "load"
+    """Deploy the newest version of a registered model, unless it is deployed, and say when it serves."""
+    UNLOAD = "unload"
+    """End the deployment of that name."""
+
+
+class Wish(msgspec.Struct, frozen=True, kw_only=True):
+    """One wish; control answers it with a `headgate.routes.WishAnswer` of the same number. One that is sent again is still one wish."""
+
+    number: int
+    kind: WishKind
+    model: str
+
+
+def encode_wish(wish: Wish) -> bytes:
+    """Return ``wish`` as JSON."""
+    return msgspec.json.encode(wish)
+
+
+def decode_wish(data: bytes) -> Wish:
+    """Read a wish. Raises `msgspec.ValidationError` or `msgspec.DecodeError`."""
+    return msgspec.json.decode(data, type=Wish)
 
 
 def encode_report(report: LoadReport) -> bytes:

@@ -1,4 +1,4 @@
-"""What control tells the gateways: the whole routing table, as one value with a number.
+"""What control tells the gateways: the whole routing table, as one value with a number; and what became of a wish.
 
 A gateway replaces its table by a newer one (omission means removal) and keeps a copy on disk, so that it can serve without control.
 Tolerant between our own versions: unknown fields are skipped.
@@ -33,6 +33,12 @@ class RevisionRoute(msgspec.Struct, frozen=True, kw_only=True):
     """A batch may be run again."""
     expected: int = 1
     """Replicas there should be."""
+    sequence_idle: float = 60.0
+    """Seconds after which a sequence that nobody goes on with is over."""
+    max_sequences: int = 1024
+    """Of the deployment, open at a time."""
+    device: str = "cpu"
+    """Where each of them computes."""
     example: bytes = b""
     """The package's ``example.json``, for the documentation of the endpoint."""
 
@@ -81,11 +87,31 @@ class RouteTable(msgspec.Struct, frozen=True, kw_only=True):
     """With at least one, every request needs a key."""
     default_deployment: str | None = None
     """Whom the paths without a name mean; None: the only one, else nobody."""
+    loadable: tuple[str, ...] = ()
+    """Models that are registered and not deployed; none where clients may not load them."""
+
+
+class WishAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of a `headgate.journal.Wish`."""
+
+    number: int
+    error: str = ""
+    """Why it was not fulfilled; empty if it was."""
 
 
 def encode_table(table: RouteTable) -> bytes:
     """Return ``table`` as JSON."""
     return msgspec.json.encode(table)
+
+
+def encode_answer(answer: WishAnswer) -> bytes:
+    """Return ``answer`` as JSON."""
+    return msgspec.json.encode(answer)
+
+
+def decode_answer(data: bytes) -> WishAnswer:
+    """Read the answer to a wish. Raises `msgspec.ValidationError` or `msgspec.DecodeError`."""
+    return msgspec.json.decode(data, type=WishAnswer)
 
 
 def decode_table(data: bytes) -> RouteTable:

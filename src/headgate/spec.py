@@ -55,6 +55,15 @@ class Batching(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Rows that may wait for a replica; beyond it requests are answered 429. An empty queue takes any request: one may exceed this."""
 
 
+class SequenceSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Sequences of requests to a model that keeps state."""
+
+    idle: Duration = 60.0
+    """How long a sequence may be without a request before it is over."""
+    max_open: int = 1024
+    """Sequences that may be open at a time; one more is answered 429."""
+
+
 class DeploymentSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Everything a user asks of one deployment."""
 
@@ -66,6 +75,7 @@ class DeploymentSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     scale: Scale = Scale()
     resources: Resources = Resources()
     batching: Batching = Batching()
+    sequences: SequenceSpec = SequenceSpec()
     timeout: Duration = 30.0
     """Time a request has, from its arrival, unless it asks for less."""
     batch_timeout: Duration = 10.0
@@ -155,13 +165,17 @@ def _check_values(spec: DeploymentSpec) -> None:
         "resources.threads": (spec.resources.threads or 1 if spec.resources.threads != 0 else 0, 1),
         "batching.max_rows": (1 if spec.batching.max_rows is None else spec.batching.max_rows, 1),
         "batching.max_queue_rows": (spec.batching.max_queue_rows, 1),
+        "sequences.max_open": (spec.sequences.max_open, 1),
     }
     for path, (value, least) in at_least.items():
         if value < least:
             raise SpecError(f"{path}: expected at least {least}, got {value}")
-    for path in ("timeout", "batch_timeout", "load_timeout"):
-        if getattr(spec, path) <= 0:
-            raise SpecError(f"{path}: expected more than 0 seconds, got {getattr(spec, path):g}")
+    seconds = {path: getattr(spec, path) for path in ("timeout", "batch_timeout", "load_timeout")} | {
+        "sequences.idle": spec.sequences.idle
+    }
+    for path, value in seconds.items():
+        if value <= 0:
+            raise SpecError(f"{path}: expected more than 0 seconds, got {value:g}")
     if spec.scale.max_replicas != spec.scale.min_replicas:
         raise SpecError("scale.max_replicas: there is no autoscaler yet; set it equal to scale.min_replicas")
     if spec.v1 not in (None, "tfserving", "kserve", "truss"):

@@ -43,7 +43,7 @@ def run(wanted: ServeOptions) -> int:
     inference, control = options.check(wanted)
     home = Home(wanted.home).create()
     with files.locked(home), Signals() as signals:
-        return Supervisor(home, wanted, signals).run(inference, control)
+        return Supervisor(home, files.remembered(home, wanted), signals).run(inference, control)
 
 
 class Phase(Enum):

@@ -71,7 +71,7 @@ class Family:
             if isinstance(series, Histogram):
                 yield from _histogram_lines(self.name, labels, series)
             else:
-                yield f"{self.name}{_labels(labels)} {series.value}"
+                yield f"{self.name}{labels_text(labels)} {series.value}"
 
 
 def gauge_lines(name: str, text: str, values: Mapping[Labels, float]) -> Iterable[str]:
@@ -79,7 +79,7 @@ def gauge_lines(name: str, text: str, values: Mapping[Labels, float]) -> Iterabl
     yield f"# HELP {name} {text}"
     yield f"# TYPE {name} gauge"
     for labels, value in values.items():
-        yield f"{name}{_labels(labels)} {value:g}"
+        yield f"{name}{labels_text(labels)} {value:g}"
 
 
 def _histogram_lines(name: str, labels: Labels, series: Histogram) -> Iterable[str]:
@@ -87,12 +87,13 @@ def _histogram_lines(name: str, labels: Labels, series: Histogram) -> Iterable[s
     for bound, count in zip((*series.bounds, float("inf")), series.counts, strict=True):
         total += count
         le = "+Inf" if bound == float("inf") else f"{bound:g}"
-        yield f"{name}_bucket{_labels((*labels, ('le', le)))} {total}"
-    yield f"{name}_sum{_labels(labels)} {series.sum:.9g}"
-    yield f"{name}_count{_labels(labels)} {total}"
+        yield f"{name}_bucket{labels_text((*labels, ('le', le)))} {total}"
+    yield f"{name}_sum{labels_text(labels)} {series.sum:.9g}"
+    yield f"{name}_count{labels_text(labels)} {total}"
 
 
-def _labels(labels: Labels) -> str:
+def labels_text(labels: Labels) -> str:
+    """Return labels as they stand behind the name of a metric."""
     if not labels:
         return ""
     return "{" + ",".join(f'{name}="{_escape(value)}"' for name, value in labels) + "}"

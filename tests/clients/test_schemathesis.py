@@ -11,16 +11,14 @@ import pytest
 from foreign import python_of
 from serving import Answer, Served, Server
 
-EXAMPLES = 12
+EXAMPLES = 10
 """Made-up requests for each operation and phase; always the same ones."""
 DEPLOYMENTS = (
     Served("plain", "Flower", max_rows=8),
     Served("people", "People", v1="kserve", max_rows=8, example={"age": 36, "height": 1.6, "name": "Ada"}),
     Served("line", "Line", v1="kserve"),
-    Served("asked", "Asked", v1="kserve"),
     Served("whole", "Scalar", v1="kserve"),
     Served("anything", "Anything", v1="truss", content={"model_input": "json", "output": "json"}),
-    Served("rows", "People", v1="truss", max_rows=8),
     Served("blob", "Blob", v1="truss", content={"data": "binary", "output": "binary"}),
 )
 CONFIG = """
@@ -31,8 +29,9 @@ enabled = false  # no operation makes anything that another could use
 positive_data_acceptance.enabled = false
 
 [[operations]]
-# Here a schema says everything about a request; elsewhere sizes must fit together, which JSON Schema cannot say.
-include-path-regex = "^/predict/(plain|people|line|asked|rows|blob)$"
+# Here a schema says everything about a request. Elsewhere sizes must fit together, which JSON Schema cannot say, or integers are due,
+# of which it thinks that 1.0 is one.
+include-path-regex = "^/predict/(plain|line|blob|anything)$"
 checks.positive_data_acceptance.enabled = true
 
 [[operations]]

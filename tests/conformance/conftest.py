@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from deployments import ABSENT, DIALECTS
 from serving import Served, Server
 
 MODELS = (
@@ -33,24 +34,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     running.stop()
     assert alive, "the gateway has died"
     assert not complaints, f"the gateway met exceptions: {complaints[:10]}"
-
-
-DIALECTS = (
-    Served("plain", "Flower"),
-    Served("people", "People", v1="kserve", max_rows=8),
-    Served("flower", "Flower", v1="kserve", max_rows=8),
-    Served("line", "Line", v1="kserve"),
-    Served("odd", "Special", v1="kserve"),
-    Served("whole", "Scalar", v1="kserve"),
-    Served("fails", "Gate", v1="kserve"),
-    Served("asked", "Asked", v1="kserve"),
-    Served("blob", "Blob", v1="kserve", content={"data": "binary", "output": "binary"}),
-    Served("anything", "Anything", v1="truss", content={"model_input": "json", "output": "json"}),
-    Served("mixed", "Mixed", v1="truss", max_rows=8),
-    Served("broken", "Gate", v1="truss"),
-    Served("blobs", "Blob", v1="truss", content={"data": "binary", "output": "binary"}),
-)
-ABSENT = (Served("no-kserve", "Flower", v1="kserve"), Served("no-truss", "Flower", v1="truss"))
 
 
 @pytest.fixture(scope="session")

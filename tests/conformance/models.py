@@ -3,9 +3,14 @@
 This file is copied into every package and runs in the replica; `serving.Served` names the class.
 """
 
+import asyncio
 import base64
 import json
+import os
+import re
+import signal
 import time
+from collections.abc import AsyncIterator, Generator, Iterator
 from pathlib import Path
 from typing import Annotated, NamedTuple, NotRequired, TypedDict
 
@@ -340,3 +345,108 @@ class Mixed:
 
     def predict(self, pair: Annotated[np.ndarray, "FP32[2]"], name: str) -> Kinds:
         return Kinds(pair * 2, pair.sum(axis=1).astype("int64"), name)
+
+
+class Words:
+    """Gives the words of its text one by one, and does what some of them say.
+
+    ``!raise`` and ``!blame`` fail, ``!wait7`` waits for the file ``release7`` beside the code, ``!many9`` gives nine parts of a thousand
+    bytes, ``!die`` ends the process. Writes down what it has given, and that it was closed.
+    """
+
+    idempotent = True
+
+    def load(self):
+        self.folder = Path(__file__).parent
+
+    def predict(self, text: str, parameters: dict) -> Iterator[str]:
+        try:
+            for word in text.split():
+                yield from self._parts(word)
+            yield from (f"{key}={value!r}" for key, value in sorted(parameters.items()))
+        finally:
+            self._note("ended", text)
+
+    def _parts(self, word):
+        order, number = re.fullmatch(r"(\D*)(\d*)", word).groups()
+        if order == "!raise":
+            raise ValueError("told to")
+        if order == "!blame":
+            raise InvalidInput("input 'text': told to")
+        if order == "!die":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if order == "!wait":
+            self._note("waits", number)
+            while not (self.folder / f"release{number}").exists():
+                time.sleep(0.005)
+        elif order == "!many":
+            for at in range(int(number)):
+                self._note("given", f"{at}")
+                yield f"{at:<1000}"
+        else:
+            yield word
+
+    def _note(self, name, text):
+        with open(self.folder / name, "a") as file:
+            file.write(f"{text}\n")
+
+
+class AsyncWords:
+    """The same for words that order nothing, asynchronously, and told to what by hints of its own."""
+
+    async def load(self):
+        self.lock = asyncio.Lock()
+
+    async def predict(self, text_input: Annotated[str, "BYTES[-1]"], repeat: int = 1) -> AsyncIterator[Annotated[str, "BYTES[-1]"]]:
+        async with self.lock:
+            for word in " ".join(text_input).split() * repeat:
+                await asyncio.sleep(0)
+                yield [word]
+
+
+class Piece(NamedTuple):
+    at: int
+    values: Annotated[np.ndarray, "FP32[-1]"]
+    matrix: Annotated[np.ndarray, "INT32[2, -1]"]
+
+
+class Pieces:
+    """Parts of several outputs, small and large: as many as it is told, of the size it is told."""
+
+    idempotent = True
+
+    def predict(self, count: int, size: int, start: list[float] | None = None) -> Generator[Piece, None, None]:
+        for at in range(count):
+            first = 0 if start is None else start[0]
+            yield Piece(at, np.arange(size, dtype=np.float32) + at + first, np.full((2, 3), at, dtype=np.int32))
+
+
+class Total(NamedTuple):
+    total: Annotated[np.ndarray, "INT64[1]"]
+    replica: Annotated[np.ndarray, "INT64[1]"]
+
+
+class Running:
+    """Adds up the numbers of each sequence, and says in which process; a negative one holds it as it holds `Gate`, and 13 is an exception.
+
+    It knows only the sequences whose START it has seen.
+    """
+
+    batched = True
+    stateful = True
+
+    def load(self):
+        self.folder = Path(__file__).parent
+        self.totals = {}
+
+    def predict(self, x: Annotated[np.ndarray, "INT64[1]"], parameters: dict) -> Total:
+        value, sequence = int(x[0, 0]), parameters["sequence_id"]
+        while value < 0 and not (self.folder / f"release{value}").exists():
+            time.sleep(0.005)
+        if value == 13:
+            raise ValueError("thirteen")
+        if parameters["sequence_start"]:
+            self.totals[sequence] = 0
+        self.totals[sequence] += value
+        total = self.totals.pop(sequence) if parameters["sequence_end"] else self.totals[sequence]
+        return Total(np.array([[total]]), np.array([[os.getpid()]]))

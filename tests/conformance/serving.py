@@ -51,6 +51,11 @@ class Served(NamedTuple):
     """Dialect of its ``/v1`` paths."""
     content: Mapping[str, str] = {}
     """By name of an input or output of BYTES, what its elements are (`headgate.package.signature.TensorSpec.content`)."""
+    device: str = "cpu"
+    sequence_idle: float = 60.0
+    max_sequences: int = 1024
+    answers: str = ""
+    """How tables of answers are laid out (`headgate.package.signature.Signature.answers`)."""
     example: Any = None
     """The package's input example."""
 
@@ -136,7 +141,7 @@ class Server:
         package = self.home.store / served.revision
         (package / "files").mkdir(parents=True)
         shutil.copy(MODELS, package / "files" / "models.py")
-        signature = signature_of(served.kind, served.content)
+        signature = msgspec.structs.replace(signature_of(served.kind, served.content), answers=served.answers)
         manifest = Manifest(runtime="python", entry=f"models.py:{served.kind}", signature=signature, files={})
         (package / "manifest.json").write_bytes(manifest.encode())
         return signature
@@ -175,6 +180,9 @@ class Server:
             splittable=served.splittable,
             idempotent=served.idempotent,
             expected=served.replicas,
+            device=served.device,
+            sequence_idle=served.sequence_idle,
+            max_sequences=served.max_sequences,
             example=b"" if served.example is None else json.dumps(served.example).encode(),
         )
 
@@ -227,7 +235,11 @@ class Server:
 
     def make_default(self, name: str | None) -> None:
         """Send the gateway, as control does, a table with another default deployment, and wait until it is in force."""
-        self.table = msgspec.structs.replace(self.table, id=self.table.id + 1, default_deployment=name)
+        self.apply(msgspec.structs.replace(self.table, default_deployment=name))
+
+    def apply(self, table: RouteTable) -> None:
+        """Send the gateway, as control does, a table under a new number, and wait until it is in force."""
+        self.table = msgspec.structs.replace(table, id=self.table.id + 1)
         with socket.socket(socket.AF_UNIX) as link, link.makefile("rb") as said:
             link.settimeout(SECONDS)
             link.connect(str(self.home.gateway_socket))
@@ -344,7 +356,10 @@ def signature_of(kind: str, content: Mapping[str, str] | None = None) -> Signatu
         )
         for infos in (described.inputs, described.outputs)
     )
-    return Signature(inputs=inputs, outputs=outputs, batched=described.batched, parameters=described.parameters)
+    return Signature(
+        inputs=inputs, outputs=outputs, batched=described.batched, parameters=described.parameters, streams=described.streams,
+        stateful=described.stateful,
+    )
 
 
 def answer_of(response: http.client.HTTPResponse) -> Answer:

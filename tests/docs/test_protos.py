@@ -39,7 +39,7 @@ def test_the_descriptors_are_in_step(protos: ModuleType) -> None:
 
 
 def test_every_folder_with_messages_is_compiled(protos: ModuleType) -> None:
-    """What a protocol loads beside itself was made from ``.proto`` files that are there, too."""
-    loaded = {path.parent for path in protos.SHELF.glob("*/*.binpb")}
-    assert loaded == set(protos.folders())
-    assert {path.name for path in protos.SHELF.glob("*/*.binpb")} == {protos.NAME}
+    """What a protocol or a folder format loads beside itself was made from ``.proto`` files that are there, too."""
+    loaded = [path for shelf in protos.SHELVES for path in shelf.glob("*/*.binpb")]
+    assert {path.parent for path in loaded} == set(protos.folders())
+    assert {path.name for path in loaded} == {protos.NAME}

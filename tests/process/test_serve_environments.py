@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
+import sklearn
 from serving_home import ServingHome
+
+ENVIRONMENTS = Path(__file__).resolve().parents[1] / "environments"
 
 CODE = """
 from importlib.metadata import distributions
@@ -60,3 +67,38 @@ def test_requirements_that_cannot_be_had_change_nothing(home: ServingHome) -> No
     assert refused.returncode == 3
     assert "six" in refused.stderr and "Traceback" not in refused.stderr
     assert serving.ask("fine", {"x": 1}).json["output"] == "numpy==1.26.4"
+
+
+TRAIN = """
+import json, sys
+import numpy, skops.io, sklearn
+from sklearn.datasets import load_iris
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+rows, labels = load_iris(return_X_y=True)
+model = make_pipeline(StandardScaler(), RandomForestClassifier(20, random_state=0)).fit(rows, labels)
+skops.io.dump(model, sys.argv[1])
+print(json.dumps([sklearn.__version__, numpy.__version__, rows[::30].tolist(), model.predict_proba(rows[::30]).tolist()]))
+"""
+
+
+@pytest.mark.slow
+def test_a_model_of_another_scikit_learn_answers_as_it_was_trained(home: ServingHome) -> None:
+    """A pipeline trained and saved with an older scikit-learn and NumPy than the server's is served by those that its requirements
+    name, and answers what it answered there; without the requirements it is refused, not served by another release."""
+    built = subprocess.run(
+        [sys.executable, str(ENVIRONMENTS / "build.py"), "sklearn-older"], capture_output=True, text=True, check=True
+    )
+    model = home.write("iris.skops", "")
+    trained = subprocess.run([built.stdout.strip(), "-c", TRAIN, str(model)], capture_output=True, text=True, check=True)
+    version, numpy_version, rows, expected = json.loads(trained.stdout)
+    assert version != sklearn.__version__ and numpy_version != np.__version__
+    requirements = str(ENVIRONMENTS / "sklearn-older.txt")
+    serving = home.serve(str(model), "--requirements", requirements, "--threads", "1").until_ready("iris")
+    answers = serving.ask("iris", [{"input": row} for row in rows]).json
+    assert np.allclose([answer["probabilities"] for answer in answers], expected)
+    refused = home.run("deploy", str(model), "--name", "bare")
+    assert refused.returncode == 3
+    assert version in refused.stderr and sklearn.__version__ in refused.stderr

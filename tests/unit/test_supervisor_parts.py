@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from headgate.errors import SpecError
+from headgate.home import Home
 from headgate.supervision import files, listeners, logs, processes
 from headgate.supervision.options import ServeOptions, check
 
@@ -126,3 +127,30 @@ def test_a_tail_is_short_and_of_this_life(tmp_path: Path) -> None:
     log.write_bytes(b"\xff" * 5000)
     assert len(logs.tail(log, 0)) == 4096
     assert logs.tail(tmp_path / "none", 0) == ""
+
+
+def test_the_home_remembers_the_default_deployment(tmp_path: Path) -> None:
+    """A start that names one is remembered by later ones that do not; an empty one is forgotten; other settings stay."""
+    home = Home(tmp_path / "home").create()
+
+    def asked(name: str | None) -> str | None:
+        return files.remembered(home, ServeOptions(home=home.path, default_deployment=name)).default_deployment
+
+    assert asked(None) is None
+    assert not home.settings.exists()
+    assert asked("fraud") == asked(None) == "fraud"
+    home.settings.write_text(json.dumps({"default_deployment": "fraud", "later": 1}))
+    assert asked("churn") == asked(None) == "churn"
+    assert json.loads(home.settings.read_text()) == {"default_deployment": "churn", "later": 1}
+    assert asked("") is None
+    assert asked(None) is None
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "7"])
+def test_settings_that_cannot_be_read(tmp_path: Path, text: str) -> None:
+    """They are neither ignored nor overwritten: nothing starts, and the file is named."""
+    home = Home(tmp_path / "home").create()
+    home.settings.write_text(text)
+    with pytest.raises(SpecError, match=r"settings\.json cannot be read.*nothing was started"):
+        files.remembered(home, ServeOptions(home=home.path, default_deployment="fraud"))
+    assert home.settings.read_text() == text

@@ -31,7 +31,7 @@ class Catalog(Protocol):
         """Bring the package in ``folder``, which `staging` has given, into the store, if it is not there."""
 
     def register(self, model: str, fields: dict[str, Any]) -> tuple[bool, dict[str, Any]]:
-        """Register a stored package (``digest``, ``note``, ``trusted_by``, ``relock``); return whether it is new, and the version."""
+        """Register a stored package (``digest``, ``note``, ``trusted_by``, ``relock``, ``number``); return whether it is new, and it."""
 
     def models(self) -> list[dict[str, Any]]:
         """Return every model."""

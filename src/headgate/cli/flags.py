@@ -16,6 +16,7 @@ from headgate.units import parse_duration, parse_size
 
 _DEVICE = re.compile(r"cpu|cuda:\d+")
 _NUMBER = re.compile(r"\d+(\.\d+)?")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _DIALECTS = ("tfserving", "kserve", "truss")
 
 
@@ -58,7 +59,14 @@ def device(text: str) -> str:
 def dialect(text: str) -> str:
     """Check a dialect of the ``/v1`` paths."""
     if text not in _DIALECTS:
-        raise argparse.ArgumentTypeError(f"expected one of {', '.join(_DIALECTS)}, got {text!r}")
+        raise argparse.ArgumentTypeError(f"expected one of {', '.join(_DIALECTS)}, got {text!r}{did_you_mean(text, _DIALECTS)}")
+    return text
+
+
+def deployment(text: str) -> str:
+    """Check the name of a deployment; empty is none."""
+    if text and not _NAME.fullmatch(text):
+        raise argparse.ArgumentTypeError(f"expected the name of a deployment, or '' for none, got {text!r}")
     return text
 
 
@@ -87,6 +95,8 @@ FLAGS = (
     Flag("--max-rows", ("batching.max_rows",), count, "N", "rows of one batch; 1 switches batching off (default: 256 to 1024)"),
     Flag("--max-delay", ("batching.max_delay",), duration, "TIME", "how long an idle replica waits for more rows (default: 0)"),
     Flag("--max-queue-rows", ("batching.max_queue_rows",), count, "N", "rows that may wait; more are answered 429 (default: 8192)"),
+    Flag("--sequence-idle", ("sequences.idle",), duration, "TIME", "how long a sequence may be without a request (default: 60s)"),
+    Flag("--max-sequences", ("sequences.max_open",), count, "N", "sequences that may be open at a time (default: 1024)"),
     Flag("--timeout", ("timeout",), duration, "TIME", "time a request has (default: 30s)"),
     Flag("--batch-timeout", ("batch_timeout",), duration, "TIME", "time a batch has before its replica is replaced (default: 10s)"),
     Flag("--load-timeout", ("load_timeout",), duration, "TIME", "time a replica has to load the model (default: 5m)"),

@@ -9,7 +9,13 @@ from headgate.errors import NotFound, did_you_mean
 
 _REFERENCE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]*")
 _ENDING = re.compile(r"\.[A-Za-z]\w*$")
+_ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*:/.+")
 _CODE = re.compile(r"(?P<path>.+\.py):[A-Za-z_]\w*")
+
+
+def is_address(target: str) -> bool:
+    """Whether ``target`` is to be fetched, such as ``models:/wine@champion``: only whoever fetches it knows whether it is there."""
+    return bool(_ADDRESS.fullmatch(target)) and not Path(target).exists()
 
 
 def path_of(target: str) -> Path:
@@ -30,7 +36,7 @@ def has_ending(text: str) -> bool:
 
 def check(target: str) -> None:
     """Raise `NotFound`, with the likely spelling, if there is nothing at ``target``."""
-    if not path_of(target).exists():
+    if not is_address(target) and not path_of(target).exists():
         raise NotFound(f"{missing(target)} Nothing was started")
 
 

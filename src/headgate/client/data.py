@@ -23,7 +23,7 @@ Restore = Callable[[Arrays], Any]
 def prepare(data: Any, metadata: Metadata) -> tuple[Typed, Restore]:
     """Return the arrays to send for ``data``, and how to give the answer back as the same kind.
 
-    ``data`` is a dict of named inputs, one array where the deployment takes one input, or a pandas or polars data frame. Numbers are
+    ``data`` is a dict of named inputs, one array where the deployment needs one input, or a pandas or polars data frame. Numbers are
     cast where nothing is lost but precision; one row (every input lacks the batch axis) is sent as a batch of one, and its answer
     comes without the axis. Raises `InvalidRequest` that names the input.
     """
@@ -34,10 +34,11 @@ def prepare(data: Any, metadata: Metadata) -> tuple[Typed, Restore]:
     if isinstance(data, Mapping):
         typed, single = _lift(_typed(data, metadata), metadata)
         return typed, lambda outputs: _lower(outputs) if single else outputs
-    if len(metadata.inputs) != 1:
+    needed = [field for field in metadata.inputs if not field.optional] if len(metadata.inputs) > 1 else metadata.inputs
+    if len(needed) != 1:
         names = ", ".join(field.name for field in metadata.inputs)
         raise InvalidRequest(f"{metadata.name} takes {len(metadata.inputs)} inputs, got one array; give a dict with {names}")
-    typed, single = _lift(_typed({metadata.inputs[0].name: data}, metadata), metadata)
+    typed, single = _lift(_typed({needed[0].name: data}, metadata), metadata)
     return typed, lambda outputs: _only(_lower(outputs) if single else outputs)
 
 
@@ -127,8 +128,10 @@ def _check_range(name: str, array: np.ndarray[Any, Any], field: Field) -> None:
 
 
 def _with_trailing_ones(array: np.ndarray[Any, Any], field: Field) -> np.ndarray[Any, Any]:
-    """Return a column of n values as ``(n, 1)``, and one value as ``(1,)``, where that is how the deployment takes a column."""
+    """Return a column of n values as ``(n, 1)``, and one value as ``(1,)``, where that is how the deployment takes a column, or a value."""
     rest = field.shape[1:]
+    if array.ndim == 0 and field.shape == (1,):
+        return array.reshape(1)
     if rest and all(size == 1 for size in rest) and array.ndim < 2:
         return array.reshape(*array.shape, *rest)
     return array

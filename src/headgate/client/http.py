@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from headgate.client import steps
+from headgate.client.parts import Events
 from headgate.client.steps import Options, Steps
-from headgate.client.wire import Metadata, Request, Response
+from headgate.client.wire import Metadata, Request, Response, check
 from headgate.errors import DeadlineExceeded, ServerUnreachable
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ class Client:
         """Run ``deployment`` on ``data`` and return the answer as the same kind of thing.
 
         - a dict of named inputs (arrays, lists, scalars) gives a dict of arrays; values for one row give the values of one row;
-        - a NumPy array, for a deployment of one input, gives the array of its output (a dict where there are several);
+        - a NumPy array, for a deployment that needs one input, gives the array of its output (a dict where there are several);
         - a pandas or polars data frame gives a data frame, with the same index;
         - a list of rows (dicts) gives a list of rows.
 
@@ -58,6 +59,33 @@ class Client:
         gives up, ``parameters`` go to the model, ``request_id`` comes back and is the event's id.
         """
         return self._run(steps.predict(self._known, deployment, data, Options(version, timeout, parameters, request_id)))
+
+    def stream(
+        self,
+        deployment: str,
+        data: Any,
+        *,
+        version: int | str | None = None,
+        timeout: float | None = None,
+        parameters: Mapping[str, object] | None = None,
+        request_id: str | None = None,
+    ) -> Iterator[Any]:
+        """Run ``deployment``, which answers in parts, on ``data`` and yield each part as it comes.
+
+        A dict of named inputs gives dicts of outputs; text, a number or an array, for a deployment that needs one input, gives its output
+        (a dict where there are several). One value is a Python value, others are arrays; one of which more than one dimension varies
+        comes flat.
+        The options are those of `predict`. Nothing is sent before the first part is asked for, and an error may come after some parts.
+        Leave the loop early and the model is stopped.
+        """
+        asked = self._run(steps.stream(self._known, deployment, data, Options(version, timeout, parameters, request_id)))
+        events = Events()
+        with _explained(self.url), self._http.stream(**_call(asked.request)) as answer:
+            if answer.status_code != 200:
+                answer.read()
+                check(_response(answer))
+            for piece in answer.iter_bytes():
+                yield from map(asked.read, events.feed(piece))
 
     def predict_rows(self, deployment: str, rows: Any, *, version: int | str | None = None, timeout: float | None = None) -> Any:
         """Run ``deployment`` on plain rows as ``POST /predict/{deployment}`` takes them: a dict gives a dict, a list a list."""
@@ -115,6 +143,28 @@ class AsyncClient:
     ) -> Any:
         """Run ``deployment`` on ``data``; see `Client.predict`."""
         return await self._run(steps.predict(self._known, deployment, data, Options(version, timeout, parameters, request_id)))
+
+    async def stream(
+        self,
+        deployment: str,
+        data: Any,
+        *,
+        version: int | str | None = None,
+        timeout: float | None = None,
+        parameters: Mapping[str, object] | None = None,
+        request_id: str | None = None,
+    ) -> AsyncIterator[Any]:
+        """Run ``deployment``, which answers in parts; see `Client.stream`. Iterate with ``async for``."""
+        asked = await self._run(steps.stream(self._known, deployment, data, Options(version, timeout, parameters, request_id)))
+        events = Events()
+        with _explained(self.url):
+            async with self._http.stream(**_call(asked.request)) as answer:
+                if answer.status_code != 200:
+                    await answer.aread()
+                    check(_response(answer))
+                async for piece in answer.aiter_bytes():
+                    for found in events.feed(piece):
+                        yield asked.read(found)
 
     async def predict_rows(
         self, deployment: str, rows: Any, *, version: int | str | None = None, timeout: float | None = None

@@ -12,8 +12,9 @@ from typing import Any, NamedTuple, TypeVar
 from urllib.parse import quote
 
 from headgate.client.data import prepare
+from headgate.client.parts import Asked, body_of, reader
 from headgate.client.wire import HEAD_LENGTH, Metadata, Request, Response, check, pack, read_metadata, unpack
-from headgate.errors import HeadgateError, InvalidRequest
+from headgate.errors import HeadgateError, InvalidRequest, Unsupported
 
 T = TypeVar("T")
 Steps = Generator[Request, Response, T]
@@ -38,10 +39,10 @@ def predict(known: Known, deployment: str, data: Any, options: Options) -> Steps
     """Run the deployment on ``data`` and return the answer as the same kind of thing."""
     if isinstance(data, list | tuple):
         return (yield from predict_rows(deployment, list(data), options))
-    place = (deployment, "" if options.version is None else str(options.version))
-    if place not in known:
-        known[place] = yield from metadata(deployment, options.version)
-    typed, restore = prepare(data, known[place])
+    found = yield from _looked_up(known, deployment, options.version, streams=False)
+    if found.streams:
+        raise Unsupported(f"{deployment} gives its answer in parts: iterate over stream() instead; nothing was sent")
+    typed, restore = prepare(data, found)
     head: dict[str, Any] = {"parameters": {**(options.parameters or {}), "binary_data_output": True}}
     if options.request_id is not None:
         head["id"] = options.request_id
@@ -52,9 +53,20 @@ def predict(known: Known, deployment: str, data: Any, options: Options) -> Steps
         check(answer)
     except HeadgateError:
         # The deployment may have moved on to a version that takes something else; the next call asks again.
-        known.pop(place, None)
+        known.pop(_place(deployment, options.version), None)
         raise
     return restore(unpack("outputs", answer.headers.get(HEAD_LENGTH), answer.body)[1])
+
+
+def stream(known: Known, deployment: str, data: Any, options: Options) -> Steps[Asked]:
+    """Return what is to be asked for, to have the deployment's answer to ``data`` in parts."""
+    found = yield from _looked_up(known, deployment, options.version, streams=True)
+    if not found.streams:
+        raise Unsupported(f"{deployment} gives its answer as a whole: call predict() instead; nothing was sent")
+    body, named = body_of(data, found, dict(options.parameters or {}))
+    headers = {"content-type": "application/json", **_headers(options)}
+    path = f"{_model(deployment, options.version)}/generate_stream"
+    return Asked(Request("POST", path, headers, body, _patience(options)), reader(found, named))
 
 
 def predict_rows(deployment: str, rows: Any, options: Options) -> Steps[Any]:
@@ -83,6 +95,18 @@ def ready(deployment: str | None = None) -> Steps[bool]:
     if answer.status not in (200, 400, 404, 503):
         check(answer)
     return answer.status == 200
+
+
+def _place(deployment: str, version: int | str | None) -> tuple[str, str]:
+    return deployment, "" if version is None else str(version)
+
+
+def _looked_up(known: Known, deployment: str, version: int | str | None, *, streams: bool) -> Steps[Metadata]:
+    """Return what is known of the deployment; it is asked for where it has not been, or should be another kind."""
+    place = _place(deployment, version)
+    if place not in known or known[place].streams is not streams:
+        known[place] = yield from metadata(deployment, version)
+    return known[place]
 
 
 def _model(deployment: str, version: int | str | None) -> str:

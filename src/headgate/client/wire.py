@@ -48,6 +48,8 @@ class Field(NamedTuple):
     """Open Inference Protocol name: ``FP32``, ``BYTES``, ..."""
     shape: tuple[int, ...]
     """Every dimension, the batch axis included; -1 varies."""
+    optional: bool = False
+    """It may be left out."""
 
 
 class Metadata(NamedTuple):
@@ -58,6 +60,8 @@ class Metadata(NamedTuple):
     platform: str
     inputs: tuple[Field, ...]
     outputs: tuple[Field, ...]
+    streams: bool = False
+    """It answers in parts."""
 
 
 def read_metadata(response: Response) -> Metadata:
@@ -70,13 +74,14 @@ def read_metadata(response: Response) -> Metadata:
             platform=fields.get("platform", ""),
             inputs=_fields(fields["inputs"]),
             outputs=_fields(fields["outputs"]),
+            streams=fields.get("streams", False) is True,
         )
     except (ValueError, TypeError, LookupError, AttributeError) as error:
         raise HeadgateError(f"the answer is no metadata ({error}); is the client's URL that of an inference port?") from error
 
 
 def _fields(items: Sequence[Mapping[str, Any]]) -> tuple[Field, ...]:
-    return tuple(Field(item["name"], item["datatype"], tuple(item["shape"])) for item in items)
+    return tuple(Field(item["name"], item["datatype"], tuple(item["shape"]), item.get("optional", False) is True) for item in items)
 
 
 def pack(kind: str, arrays: Mapping[str, tuple[str, np.ndarray[Any, Any]]], head: Mapping[str, Any]) -> tuple[int, bytes]:

@@ -26,6 +26,7 @@ class VersionBody(msgspec.Struct, forbid_unknown_fields=True):
     note: str = ""
     trusted_by: str | None = None
     relock: bool = False
+    number: int | None = None
 
 
 class AliasBody(msgspec.Struct, forbid_unknown_fields=True):

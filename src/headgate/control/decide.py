@@ -18,6 +18,8 @@ LOAD_GRACE = 5.0
 """Seconds beyond load_timeout: the replica ends itself first, and says more."""
 DRAIN_LIMIT = 30.0
 """Seconds after which a draining revision is ended with what it still has."""
+SEQUENCE_LIMIT = 3600.0
+"""The same where it still has open sequences, which stay with it: an idle one is over long before."""
 ALARM = "SIGALRM"
 """The signal by which a replica ends itself when its time is over: before it was ever ready, its load_timeout."""
 STUCK_GRACE = 2.0
@@ -102,7 +104,9 @@ def _serving(view: View, revision: Revision) -> Iterator[Action]:
 
 
 def _draining(view: View, revision: Revision) -> Iterator[Action]:
-    if _is_drained(view, revision) or view.ages.get(revision.name, 0.0) > DRAIN_LIMIT:
+    load = view.loads.get(revision.name)
+    waits = load is not None and load.sequences > 0 and not view.deployment.deleted
+    if _is_drained(view, revision) or view.ages.get(revision.name, 0.0) > (SEQUENCE_LIMIT if waits else DRAIN_LIMIT):
         yield Move(revision.name, RevisionState.RETIRED)
 
 
@@ -150,7 +154,7 @@ def _is_drained(view: View, revision: Revision) -> bool:
     if view.shares is None or view.shares.get(revision.name, 0):
         return False
     load = view.loads.get(revision.name)
-    return load is None or (load.queued_rows == 0 and load.inflight == 0)
+    return load is None or (load.queued_rows == 0 and load.inflight == 0 and load.sequences == 0)
 
 
 def _failure(view: View, revision: Revision) -> str:

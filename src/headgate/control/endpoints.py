@@ -120,10 +120,6 @@ class Endpoints:
 
     def _put(self, fields: dict[str, Any], expected: int | None) -> None:
         spec = parse_spec(fields)
-        if spec.v1 is not None:  # a setting that would be ignored is refused
-            raise SpecError(
-                f"v1: this version of Headgate serves no /v1 paths yet, so {spec.v1!r} would mean nothing; leave it out"
-            )
         version = self._backend.registry.version(spec.model)
         for number in spec.also:
             self._backend.registry.version(f"{version.model}@{number}")
@@ -138,7 +134,7 @@ class Endpoints:
         if view is None:
             raise NotFound(f"deployment {name[:200]!r}: there is no such deployment{did_you_mean(name, reconciler.views)}")
         url = f"{self._backend.inference_url}/v2/models/{name}"
-        return deployment_status(view, url, reconciler.errors.get(name, ""))
+        return deployment_status(view, url, reconciler.errors.get(name, ""), reconciler.dialect(name))
 
     # ---- registry
 
@@ -157,7 +153,9 @@ class Endpoints:
     async def register(self, request: Request) -> Response:
         """Make a stored package a version: 201; 200 with the one there is where its source is registered already."""
         body = await json_struct(request, VersionBody)
-        origin = Origin(by=request.state.by, note=body.note, trusted_by=body.trusted_by, relock=body.relock)
+        origin = Origin(
+            by=request.state.by, note=body.note, trusted_by=body.trusted_by, relock=body.relock, number=body.number
+        )
         register = self._backend.registry.register
         version, created = await asyncio.to_thread(register, request.path_params["name"], body.digest, origin)
         return answer(version, 201 if created else 200)

@@ -1,4 +1,4 @@
-"""Control's end of the link to a gateway: routing tables down, load reports up.
+"""Control's end of the link to a gateway: routing tables and answers to wishes down, load reports and wishes up.
 
 The link is a stream of frames, see docs/architecture/processes.md. A gateway that goes away comes back, and is then told the newest
 table again; meanwhile there is no report, and nothing is decided by what the last one said.
@@ -16,13 +16,13 @@ from pathlib import Path
 
 import msgspec
 
-from headgate.journal import LinkState, LoadReport, decode_report
-from headgate.routes import RouteTable, encode_table
+from headgate.journal import LinkState, LoadReport, Wish, decode_report, decode_wish
+from headgate.routes import RouteTable, WishAnswer, encode_answer, encode_table
 
 FRAME = struct.Struct("<IBBHI")
 """Length of the rest, kind, flags, zero, batch number."""
 PROTOCOL = 1
-HELLO, ROUTES, REPORT = 1, 8, 9
+HELLO, ROUTES, REPORT, WISH, ANSWER = 1, 8, 9, 14, 15
 
 _HEAD = FRAME.size - 4
 _LARGEST = 64 << 20
@@ -48,6 +48,7 @@ class GatewayLink:
         self._table: RouteTable | None = None
         self._report: LoadReport | None = None
         self._failures: dict[str, str] = {}
+        self._wishes: dict[int, Wish] = {}
 
     @property
     def report(self) -> LoadReport | None:
@@ -58,6 +59,17 @@ class GatewayLink:
     def failures(self) -> Mapping[str, str]:
         """Words of the replicas that said FAILED, by id."""
         return self._failures
+
+    @property
+    def wishes(self) -> tuple[Wish, ...]:
+        """What clients of the gateway wish for and have no answer to. A gateway that comes back says it again."""
+        return tuple(self._wishes.values())
+
+    def answer(self, answer: WishAnswer) -> None:
+        """Say what became of a wish, after the table that was published last. Any thread may call this."""
+        self._wishes.pop(answer.number, None)
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._write, frame(ANSWER, encode_answer(answer)))
 
     def publish(self, table: RouteTable) -> None:
         """Send ``table``, and again whenever the gateway comes back. Any thread may call this."""
@@ -95,6 +107,10 @@ class GatewayLink:
             payload = await reader.readexactly(length - _HEAD)
             if kind == REPORT:
                 self._take(decode_report(payload))
+            elif kind == WISH:
+                wish = decode_wish(payload)
+                self._wishes[wish.number] = wish
+                self._changed()
 
     def _take(self, report: LoadReport) -> None:
         failed = {replica.id: replica.reason for replica in report.replicas if replica.state is LinkState.FAILED}
@@ -103,11 +119,16 @@ class GatewayLink:
         self._changed()
 
     def _send(self) -> None:
-        if self._writer is not None and self._table is not None and not self._writer.is_closing():
-            self._writer.write(frame(ROUTES, encode_table(self._table)))
+        if self._table is not None:
+            self._write(frame(ROUTES, encode_table(self._table)))
+
+    def _write(self, data: bytes) -> None:
+        if self._writer is not None and not self._writer.is_closing():
+            self._writer.write(data)
 
     def _unlinked(self, writer: asyncio.StreamWriter) -> None:
         self._writer = self._report = None
+        self._wishes = {}
         with contextlib.suppress(OSError):
             writer.close()
         self._changed()

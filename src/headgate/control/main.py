@@ -47,6 +47,8 @@ class ControlConfig(msgspec.Struct, frozen=True, kw_only=True):
     require_key: bool = False
     inference_url: str = ""
     default_deployment: str | None = None
+    model_control: str = "none"
+    """``explicit``: clients with the scope admin may load and unload models."""
 
 
 class Control:
@@ -64,7 +66,8 @@ class Control:
         store = Store(registry.database, clock)
         world = World(store, registry, self._packages, plugins.load("headgate.executors", "local")(home), self._link, clock)
         machine = Machine(cores=len(os.sched_getaffinity(0)), python=sys.executable)
-        self._reconciler = Reconciler(world, Setting(machine, home.routes, config.default_deployment))
+        setting = Setting(machine, home.routes, config.default_deployment, config.model_control == "explicit")
+        self._reconciler = Reconciler(world, setting)
         backend = Backend(
             home=home,
             store=store,

@@ -32,6 +32,7 @@ from headgate.control.model import (
 from headgate.control.packages import Packages
 from headgate.control.routing import Machine, deployment_route, replica_specs
 from headgate.control.store import Desired, Store
+from headgate.control.wishes import Wishes, Wishing
 from headgate.errors import HeadgateError, NotFound, SpecError
 from headgate.executors.base import Executor, ObservedReplica, ReplicaSpec
 from headgate.home import write_atomically
@@ -47,7 +48,7 @@ ROUNDS = 8
 _RANK = {LinkState.READY: 0, LinkState.LOADING: 1, LinkState.FAILED: 2, LinkState.LOST: 3}
 
 
-class Gateway(Protocol):
+class Gateway(Wishing, Protocol):
     """The gateway as control sees it."""
 
     @property
@@ -83,6 +84,8 @@ class Setting(NamedTuple):
     routes: Path
     """Where the routing table is kept for a gateway that starts without control."""
     default_deployment: str | None = None
+    model_control: bool = False
+    """Whether clients of the inference port may load and unload models."""
 
 
 class Reconciler:
@@ -101,6 +104,7 @@ class Reconciler:
         self.errors: dict[str, str] = {}
         """Deployment -> what went wrong in deciding about it."""
         self._complaint = ""
+        self._wishes = Wishes(setting.model_control, world.gateway, world.store, world.registry)
         self.keys: tuple[KeyHash, ...] | None = None
         """The good keys; None until they were read once."""
 
@@ -108,6 +112,10 @@ class Reconciler:
     def report(self) -> LoadReport | None:
         """What the gateway last said of itself."""
         return self._world.gateway.report
+
+    def dialect(self, deployment: str) -> str | None:
+        """Return the dialect of a deployment's ``/v1`` paths, as the gateway was last told; None if it was not told of it."""
+        return next((route.v1 for route in self._table.deployments if route.name == deployment), None)
 
     def try_tick(self) -> None:
         """`tick`, and live on whatever happens: the next one looks at everything anew."""
@@ -125,6 +133,7 @@ class Reconciler:
         keys = self._world.registry.keys.hashes()
         if self.keys is not None:  # whatever becomes of this tick, a revoked key is refused
             self.keys = keys
+        self._wishes.begin()
         for _ in range(ROUNDS):
             desired = self._world.store.load()
             changed = self._decide(desired)
@@ -137,6 +146,7 @@ class Reconciler:
         # Routes first: nobody may be sent to a replica that is about to end.
         self._publish(desired)
         self._apply(desired)
+        self._wishes.answer(self.views)
 
     # ---- observe
 
@@ -241,7 +251,11 @@ class Reconciler:
                 routes.append(route)
         keys = tuple(KeyRoute(id=key.id, sha256=key.sha256, scopes=key.scopes) for key in self.keys or ())
         table = RouteTable(
-            id=self._table.id, deployments=tuple(routes), keys=keys, default_deployment=self._setting.default_deployment
+            id=self._table.id,
+            deployments=tuple(routes),
+            keys=keys,
+            default_deployment=self._setting.default_deployment,
+            loadable=self._wishes.loadable({deployment.name for deployment in desired.deployments}),
         )
         if not self._sent or table != self._table:
             self._send(table)

@@ -41,8 +41,9 @@ def deployment_route(
         return None
     serving = next((revision for revision in routed if revision.state is RevisionState.SERVING), None)
     # The settings of a candidate come into force with it, not before.
-    spec = (serving or routed[-1]).spec if routed else deployment.spec
-    v1 = spec.v1 or (facts[serving.target.digest].v1 if serving else "tfserving")
+    main = serving or (routed[-1] if routed else None)
+    spec = main.spec if main else deployment.spec
+    v1 = spec.v1 or (facts[main.target.digest].v1 if main else "tfserving")
     return DeploymentRoute(
         name=deployment.name,
         model=deployment.spec.model.partition("@")[0],
@@ -73,6 +74,9 @@ def _revision_route(revision: Revision, facts: Facts) -> RevisionRoute:
         splittable=facts.splittable,
         idempotent=facts.idempotent if spec.idempotent is None else spec.idempotent,
         expected=spec.scale.min_replicas,
+        sequence_idle=spec.sequences.idle,
+        max_sequences=spec.sequences.max_open,
+        device=spec.resources.device,
         example=facts.example,
     )
 

@@ -80,13 +80,15 @@ class DeploymentStatus(msgspec.Struct, frozen=True, kw_only=True):
     serving: str | None
     """The revision that has the traffic: another one than ``revision`` while that one starts, or if it failed."""
     also: tuple[AlsoStatus, ...]
+    v1: str | None
+    """Dialect of its ``/v1`` paths; None while nothing says which."""
     url: str
     revisions: tuple[RevisionStatus, ...]
     """Oldest first."""
 
 
-def deployment_status(view: View, url: str, error: str = "") -> DeploymentStatus:
-    """Return the status of a deployment at ``url``; ``error`` is what the last tick could not do for it."""
+def deployment_status(view: View, url: str, error: str = "", v1: str | None = None) -> DeploymentStatus:
+    """Return the status of a deployment at ``url``; ``error`` is what the last tick could not do for it, ``v1`` the dialect in force."""
     deployment = view.deployment
     serving = view.serving()
     asked = view.fulfilling(view.main) or serving
@@ -102,6 +104,7 @@ def deployment_status(view: View, url: str, error: str = "") -> DeploymentStatus
         version=asked.target.version if asked else None,
         serving=serving.name if serving else None,
         also=tuple(_also_status(view, target) for target in view.also),
+        v1=v1 or deployment.spec.v1,
         url=url,
         revisions=tuple(_revision_status(view, revision) for revision in view.revisions),
     )

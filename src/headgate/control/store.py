@@ -113,6 +113,12 @@ class Store:
             living = [row for row in rows if not row.deleted or row.name in revisions]
             return Desired(tuple(_deployment(row, broken.get(row.name, "")) for row in living), revisions)
 
+    def deployment(self, name: str) -> Deployment | None:
+        """Return a deployment, also one that was deleted, as it was last asked for; None if there never was one of that name."""
+        with self._database.session() as session:
+            row = session.get(DeploymentRow, name)
+            return None if row is None else _deployment(row)
+
     def put(self, spec: DeploymentSpec, expected: int | None = None) -> Deployment:
         """Write down what is asked for, and return it. Asking for the same again changes nothing, but gives what failed another try;
         what cannot be read gives way to it.

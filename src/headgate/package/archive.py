@@ -13,7 +13,7 @@ from typing import BinaryIO, NamedTuple
 
 from headgate.errors import PackageError, PayloadTooLarge
 from headgate.package.folder import regular_files
-from headgate.package.manifest import EXAMPLE, FILES, LOCK, MANIFEST, REQUIREMENTS, check_paths
+from headgate.package.manifest import EXAMPLE, FILES, LOCK, MANIFEST, REQUIREMENTS, SAMPLE, check_paths
 
 MAX_BYTES = 64 << 30
 """Bytes of content an archive may have."""
@@ -22,7 +22,7 @@ MAX_ENTRIES = 100_000
 
 _BLOCK = 512
 _CHUNK = 1 << 20
-_TOP = frozenset({MANIFEST, REQUIREMENTS, LOCK, EXAMPLE})
+_TOP = frozenset({MANIFEST, REQUIREMENTS, LOCK, EXAMPLE, SAMPLE})
 _FILE_TYPES = frozenset({tarfile.REGTYPE, tarfile.AREGTYPE})
 _KINDS = {
     tarfile.LNKTYPE: "a hard link",

@@ -46,6 +46,8 @@ class Description(msgspec.Struct, frozen=True, kw_only=True):
     load_seconds: float = 0.0
     warning: str = ""
     """What the user should know, such as that the model could not be run; else empty."""
+    sample: dict[str, Any] | None = None
+    """A row that the model is known to take, where made-up values may not do."""
 
 
 def describe(question: Question, python: Path, *, timeout: float, bootstrap: Path = BOOTSTRAP) -> Description:

@@ -15,6 +15,8 @@ from headgate.spec import NAME
 
 SHELF = "headgate.runtimes"
 """Where the runtimes are."""
+FOLDERS = "headgate.package.folders"
+"""Where the formats of model folders are."""
 
 _CODE = re.compile(r"(?P<path>.+\.py):(?P<attribute>[A-Za-z_]\w*)")
 _NOT_IN_NAME = re.compile(r"[^A-Za-z0-9._-]+")
@@ -75,6 +77,13 @@ def detect(target: str, *, trust_pickle: bool = False) -> Target:
     return Target(path, attribute, runtime, default_name(path), pickled)
 
 
+def required(target: str) -> Path:
+    """Return the path of the file or folder ``target``. Raises `NotFound` with the likely spelling, or `UnsupportedModel`."""
+    path = Path(target).expanduser().absolute()
+    _require(path)
+    return path
+
+
 def runs_code(manifest: Manifest, package: Path) -> bool:
     """Whether loading the package in the folder ``package`` runs code that is hidden in a data file."""
     return bool(plugins.load(SHELF, manifest.runtime).runs_code(package / FILES / manifest.entry.partition(":")[0]))
@@ -129,8 +138,9 @@ def _why_nobody(path: Path) -> str:
     runtimes = [kind for _, kind in plugins.load_all(SHELF)]
     if path.is_dir():
         inside = [entry.name for entry in path.iterdir() if entry.suffix.lower() in _suffixes(runtimes)]
-        hint = f"; it holds {_few(inside)}: name that file" if inside else f". {_known(runtimes)}"
-        return f"{path.name}: no runtime takes this folder{hint}"
+        formats = ", ".join(kind.title for _, kind in plugins.load_all(FOLDERS))
+        hint = f"; it holds {_few(inside)}: name that file" if inside else f". Known here: {formats}; TensorFlow (saved_model.pb)"
+        return f"{path.name}: nobody takes this folder{hint}"
     suffix = path.suffix.lower()
     named = [kind.title for kind in runtimes if suffix in kind.suffixes]
     if named:

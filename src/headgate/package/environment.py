@@ -56,6 +56,17 @@ def server_python() -> str:
     return f"{sys.version_info.major}.{sys.version_info.minor}"
 
 
+def has_python(python: str) -> bool:
+    """Whether there is an interpreter of a minor version such as ``3.10`` on this machine."""
+    done = subprocess.run(
+        [uv.find_uv_bin(), "python", "find", "--system", "--no-python-downloads", "--quiet", python],
+        capture_output=True,
+        check=False,
+        timeout=TIMEOUT,
+    )
+    return done.returncode == 0
+
+
 def read_requirements(path: Path) -> str:
     """Return the requirements in the file at ``path``, those of the files it names with ``-r`` in their place.
 
@@ -77,12 +88,17 @@ def _lines(path: Path, within: tuple[Path, ...]) -> list[str]:
         ) from None
     lines: list[str] = []
     for number, line in enumerate(text.splitlines(), 1):
-        for pattern, why in _REFUSED.items():
-            if pattern.match(line):
-                raise EnvironmentFailed(f"{path.name}, line {number}: {_PASSWORD.sub('***@', line.strip()[:200])!r}: {why}")
+        check_requirement(line, f"{path.name}, line {number}")
         included = _INCLUDED.fullmatch(line)
         lines += _lines(path.parent / included["path"], (*within, path.resolve())) if included else [line.rstrip()]
     return lines
+
+
+def check_requirement(line: str, where: str) -> None:
+    """Raise `EnvironmentFailed`, beginning with ``where``, for a requirement that would mean something else on another machine."""
+    for pattern, why in _REFUSED.items():
+        if pattern.match(line):
+            raise EnvironmentFailed(f"{where}: {_PASSWORD.sub('***@', line.strip()[:200])!r}: {why}")
 
 
 def lock(folder: Path, python: str) -> None:

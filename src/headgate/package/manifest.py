@@ -7,6 +7,7 @@ A package is a folder:
     requirements.txt   as the user gave them           (only with an environment of its own)
     pylock.toml        the same, locked with hashes    (only with an environment of its own)
     example.json       an input example                (optional)
+    sample.json        a row the model is known to take, found out by packaging it (optional)
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ MANIFEST = "manifest.json"
 REQUIREMENTS = "requirements.txt"
 LOCK = "pylock.toml"
 EXAMPLE = "example.json"
+SAMPLE = "sample.json"
 FILES = "files/"
 
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
@@ -52,7 +54,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     platform: str = ""
     """For the metadata of the Open Inference Protocol: ``onnxruntime_onnx``."""
     origin: str = "file"
-    """Whose folder it came from: ``file``, ``python``, later ``truss``, ``triton``, ``mlflow``, ``tfserving``."""
+    """Whose it was: ``file``, ``python``, or another tool's folder: ``mlflow``, ``truss``, later ``triton``, ``tfserving``."""
     python: str | None = None
     """``3.11``: the interpreter the lock was made for; None without an environment of its own."""
     requirements: str | None = None
@@ -61,6 +63,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """SHA-256 of ``pylock.toml``."""
     example: str | None = None
     """SHA-256 of ``example.json``."""
+    sample: str | None = None
+    """SHA-256 of ``sample.json``."""
 
     def encode(self) -> bytes:
         """Return the canonical bytes: JSON, keys sorted, no defaults, no white space."""
@@ -78,11 +82,11 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         What is found out from them (lock, signature and the like) is left out, so that an input seen before costs no work.
         """
         unknown = Signature(inputs=(), outputs=())
-        return msgspec.structs.replace(self, lock=None, signature=unknown, idempotent=True, platform="").digest
+        return msgspec.structs.replace(self, lock=None, signature=unknown, idempotent=True, platform="", sample=None).digest
 
     def contents(self) -> dict[str, str]:
         """Return the SHA-256 in hex of every file of the package but the manifest, by its path in the package."""
-        beside = {REQUIREMENTS: self.requirements, LOCK: self.lock, EXAMPLE: self.example}
+        beside = {REQUIREMENTS: self.requirements, LOCK: self.lock, EXAMPLE: self.example, SAMPLE: self.sample}
         return {
             **{FILES + path: digest for path, digest in self.files.items()},
             **{path: hex_ for path, hex_ in beside.items() if hex_},

@@ -33,6 +33,13 @@ class Signature(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Axis 0 of every input and output is the batch, and rows are independent."""
     parameters: bool = False
     """The model looks at the parameters of a request (only Python models do)."""
+    stateful: bool = False
+    """The model keeps state between the requests of a sequence: each is bound to one replica, and says where it starts and ends."""
+    streams: bool = False
+    """The model answers in parts, any number of them, each with every output; one request at a time, never batched."""
+    answers: str = ""
+    """How protocols that answer with a whole table (MLflow's) lay it out: ``records``, an object with all outputs for each row;
+    ``columns``, the outputs by name, each whole; empty: one value for each row where there is one output, else ``records``."""
 
     def input(self, name: str) -> TensorSpec | None:
         """Return the input called ``name``, or None."""

@@ -10,7 +10,7 @@ from typing import ClassVar
 from headgate.errors import NotReady, Unsupported
 from headgate.package.signature import TensorSpec
 from headgate.protocols.base import Catalogue, DeploymentView, InferRequest, InferResponse, Plan, Protocol, Reply, Request, Route
-from headgate.protocols.base.rows import example_row
+from headgate.protocols.base.shown import shown_row
 from headgate.tensors import Buffer
 
 _HTML = b"text/html; charset=utf-8"
@@ -59,7 +59,7 @@ def _section(deployment: DeploymentView) -> str:
         plan = deployment.plan(None)
     except NotReady as error:
         return f"<section><h2>{name}</h2><p class=bad>{escape(str(error))}</p></section>"
-    row = json.dumps(deployment.example() or example_row(plan.signature))
+    row = json.dumps(shown_row(deployment.example(), plan.signature))
     state = "ready" if deployment.ready else "not ready"
     versions = ", ".join(map(str, deployment.versions()))
     return (

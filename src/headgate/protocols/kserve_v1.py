@@ -35,7 +35,16 @@ from headgate.protocols.base import (
     Route,
     error_reply,
 )
-from headgate.protocols.base.rows import Row, are_rows, check_names, is_one_tensor, predictions, read_rows, row_of, takes_documents
+from headgate.protocols.base.rows import (
+    are_rows,
+    check_names,
+    is_one_tensor,
+    predictions,
+    read_columns,
+    row_of,
+    takes_documents,
+    usage,
+)
 from headgate.tensors import Buffer
 
 _EVENT_HEADERS = ("ce-specversion", "ce-id", "ce-source", "ce-type")
@@ -76,7 +85,7 @@ class KServeV1(Protocol):
     def decode(self, request: Request, body: Buffer, plan: Plan) -> InferRequest:
         """Read the instances of a request."""
         event, parsed = _opened(request.headers, body)
-        infer = read_rows(plan, _with_base64(plan, _instances(parsed, plan)))
+        infer = _read(parsed, plan)
         infer.wire = Wire(plan, event)
         return infer
 
@@ -174,7 +183,34 @@ def _parsed(body: Buffer) -> Any:
 # ---- instances
 
 
-def _instances(parsed: Any, plan: Plan) -> list[Row]:
+class _Table:
+    """The rows of all instances, by input: a dictionary for each row would be many times as large as what was sent."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.rows = 0
+        self.columns: dict[str, list[Any]] = {}
+        self._plan = plan
+
+    def add(self, part: Mapping[str, list[Any]], rows: int, where: str) -> None:
+        """Append ``rows`` rows. Raises `InvalidRequest` where they have other inputs than the rows before."""
+        for into in self._plan.inputs:
+            if into.name not in part:
+                self._check_left_out(into, where)
+            elif self.rows and into.name not in self.columns:
+                raise InvalidRequest(
+                    f"{where}{into.field} is here, and the rows before leave it out; give it for all rows or for none"
+                )
+            else:
+                self.columns.setdefault(into.name, []).extend(part[into.name])
+        self.rows += rows
+
+    def _check_left_out(self, into: InputPlan, where: str) -> None:
+        if not into.optional or into.name in self.columns:
+            said = "; other rows have it: give it for all rows or for none" if into.optional else ""
+            raise InvalidRequest(f"{where}{into.field} ({into.dtype.name}) is missing{said}. {usage(self._plan)}")
+
+
+def _read(parsed: Any, plan: Plan) -> InferRequest:
     if not isinstance(parsed, dict):
         raise InvalidRequest(f'Expected an object with "instances", got {type(parsed).__name__}')
     key = "inputs" if "inputs" in parsed else "instances"
@@ -183,25 +219,30 @@ def _instances(parsed: Any, plan: Plan) -> list[Row]:
     items = parsed[key]
     if not isinstance(items, list):
         raise InvalidRequest(f'Expected "{key}" to be a list, got {type(items).__name__}')
-    rows = [row for at, item in enumerate(items) for row in _rows(item, f"{key}[{at}]: ", plan)]
-    if not plan.batched and len(rows) != 1:
+    table = _Table(plan)
+    for at, item in enumerate(items):
+        _add(table, item, f"{key}[{at}]: ", plan)
+    if not plan.batched and table.rows != 1:
         raise InvalidRequest(
-            f"model '{plan.model}' has no batch axis: \"{key}\" must hold one instance, with its whole inputs, got {len(rows)}"
+            f"model '{plan.model}' has no batch axis: \"{key}\" must hold one instance, with its whole inputs, got {table.rows}"
         )
-    return rows
+    columns = table.columns or {into.name: [] for into in plan.inputs}
+    return read_columns(plan, {name: _with_base64(values, plan.by_name[name]) for name, values in columns.items()})
 
 
-def _rows(item: Any, where: str, plan: Plan) -> list[Row]:
-    """Return the rows of one instance."""
+def _add(table: _Table, item: Any, where: str, plan: Plan) -> None:
+    """Add the rows of one instance."""
     if isinstance(item, list) and are_rows(item, plan):
-        return [row for part in item for row in _rows(part, where, plan)]
-    if not isinstance(item, dict) or _is_value(item, plan):
-        return [row_of(item, plan, where)]
-    side_by_side = is_one_tensor(plan, list(item))
-    if not side_by_side:
+        for part in item:
+            _add(table, part, where, plan)
+    elif not isinstance(item, dict) or _is_value(item, plan):
+        table.add({name: [value] for name, value in row_of(item, plan, where).items()}, 1, where)
+    elif is_one_tensor(plan, list(item)):
+        columns, rows = _unrolled(item, set(item), where)
+        table.add({plan.inputs[0].name: [list(row) for row in zip(*columns.values(), strict=True)]}, rows, where)
+    else:
         check_names(item, where, plan)
-    rows = _unrolled(item, plan, side_by_side, where)
-    return [{plan.inputs[0].name: list(row.values())} for row in rows] if side_by_side else rows
+        table.add(*_unrolled(item, {name for name in item if _is_column(plan.by_name[name], plan)}, where), where)
 
 
 def _is_value(item: dict[str, Any], plan: Plan) -> bool:
@@ -212,17 +253,14 @@ def _is_value(item: dict[str, Any], plan: Plan) -> bool:
     return len(plan.inputs) == 1 and only.dtype.kind == "bytes" and only.name not in item and _is_base64(item)
 
 
-def _unrolled(item: dict[str, Any], plan: Plan, side_by_side: bool, where: str) -> list[Row]:
-    """Return the rows of a data frame in columns; an object without columns is a row itself."""
-    lists = {
-        key for key, value in item.items() if isinstance(value, list) and (side_by_side or _is_column(plan.by_name[key], plan))
-    }
-    if not lists:
-        return [item]
+def _unrolled(item: dict[str, Any], may_be: set[str], where: str) -> tuple[dict[str, list[Any]], int]:
+    """Return the columns and the number of rows of a data frame; ``may_be``: whose lists are columns. Without one it is a row."""
+    lists = {key for key in may_be if isinstance(item[key], list)}
     lengths = {len(item[key]) for key in lists}
     if len(lengths) > 1:
         raise InvalidRequest(f"{where}the columns {sorted(lists)} differ in length: {sorted(lengths)}")
-    return [{key: value[at] if key in lists else value for key, value in item.items()} for at in range(lengths.pop())]
+    rows = lengths.pop() if lengths else 1
+    return {key: value if key in lists else [value] * rows for key, value in item.items()}, rows
 
 
 def _is_column(into: InputPlan, plan: Plan) -> bool:
@@ -237,12 +275,11 @@ def _is_base64(value: Any) -> bool:
     return isinstance(value, dict) and len(value) == 1 and isinstance(value.get("b64"), str)
 
 
-def _with_base64(plan: Plan, rows: list[Row]) -> list[Row]:
+def _with_base64(values: list[Any], into: InputPlan) -> list[Any]:
     """Unwrap ``{"b64": "..."}``, which is how V1 clients send bytes that are no text."""
-    for into in plan.inputs:
-        if into.dtype.kind == "bytes" and into.content != "json":
-            rows = [{**row, into.name: _unwrapped(row[into.name], into)} if into.name in row else row for row in rows]
-    return rows
+    if into.dtype.kind != "bytes" or into.content == "json":
+        return values
+    return [_unwrapped(value, into) for value in values]
 
 
 def _unwrapped(value: Any, into: InputPlan) -> Any:

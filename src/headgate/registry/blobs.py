@@ -20,7 +20,7 @@ from headgate.home import Home
 from headgate.package.archive import MAX_BYTES, unpack
 from headgate.package.environment import python_of
 from headgate.package.folder import read_manifest, verify
-from headgate.package.manifest import EXAMPLE, Manifest, check_digest
+from headgate.package.manifest import EXAMPLE, SAMPLE, Manifest, check_digest
 
 ARCHIVE_BYTES = MAX_BYTES + (1 << 30)
 """Bytes of an uploaded archive, its headers included."""
@@ -82,8 +82,12 @@ class PackageStore:
         return self.add(folder)
 
     def example(self, digest: str) -> bytes:
-        """Return the package's ``example.json``; empty where it has none."""
-        return (self.path(digest) / EXAMPLE).read_bytes() if self.manifest(digest).example else b""
+        """Return the package's ``example.json``, else its ``sample.json``; empty where it has neither."""
+        manifest = self.manifest(digest)
+        for name, kept in ((EXAMPLE, manifest.example), (SAMPLE, manifest.sample)):
+            if kept:
+                return (self.path(digest) / name).read_bytes()
+        return b""
 
     def prepare(self, digest: str, home: Home) -> Path:
         """Verify every byte of a package and return the Python that runs it, making its environment where it is not there yet.

@@ -12,7 +12,7 @@ from sqlalchemy import ForeignKey, ForeignKeyConstraint, Index, String, func, se
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from headgate.clock import Clock
-from headgate.errors import NotFound, SpecError, UntrustedPickle, did_you_mean
+from headgate.errors import Conflict, NotFound, SpecError, UntrustedPickle, did_you_mean
 from headgate.package.detect import runs_code
 from headgate.registry.blobs import PackageStore
 from headgate.registry.database import Base, Database
@@ -97,7 +97,7 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
     created: float
     """Wall seconds."""
     versions: int
-    """How many; they are numbered from 1 without a gap, so this is the newest too."""
+    """How many; they are numbered from 1, without a gap unless numbers were asked for."""
     aliases: dict[str, int] = {}
 
 
@@ -121,6 +121,8 @@ class Origin(msgspec.Struct, frozen=True, kw_only=True):
     """Who says that a pickle in the package may be loaded."""
     relock: bool = False
     """Register a package even where one of the same source, locked differently, is registered already."""
+    number: int | None = None
+    """The number it must have, because clients ask for it by that; None: the next one."""
 
 
 class Registry:
@@ -136,8 +138,8 @@ class Registry:
         """Register the stored package ``digest`` under ``name``; return the version, and whether it is new.
 
         Numbers rise by one from 1, whoever registers at the same time. What is registered already (the same package, or one of the
-        same source unless ``relock``) gives the version there is. Raises `NotFound` if the store lacks the package, and
-        `UntrustedPickle` if loading it runs code and nobody has vouched for it.
+        same source unless ``relock``) gives the version there is. Raises `NotFound` if the store lacks the package, `UntrustedPickle` if
+        loading it runs code and nobody has vouched for it, and `Conflict` if another package has the number that is asked for.
         """
         check_name(name, "name")
         origin = origin or Origin()
@@ -151,11 +153,14 @@ class Registry:
             same = VersionRow.digest == digest
             if not origin.relock:
                 same |= VersionRow.source_digest == manifest.source_digest
+            if origin.number is not None:
+                same &= VersionRow.number == origin.number
             found = session.scalars(
                 select(VersionRow).where(VersionRow.model == name, same).order_by(VersionRow.number.desc())
             ).first()
             if found is not None:
                 return _version(session, found), False
+            _check_free(session, name, origin.number)
             return _version(session, self._add(session, name, digest, manifest.source_digest, origin)), True
 
     def _add(self, session: Session, name: str, digest: str, source_digest: str, origin: Origin) -> VersionRow:
@@ -165,7 +170,7 @@ class Registry:
             session.flush()
         row = VersionRow(
             model=name,
-            number=_newest(session, name) + 1,
+            number=_newest(session, name) + 1 if origin.number is None else origin.number,
             digest=digest,
             source_digest=source_digest,
             created=now,
@@ -258,11 +263,23 @@ def _require(session: Session, name: str) -> None:
         raise NotFound(f"model {name[:200]!r}: there is no such model{_or_list(name, known, 'models')}")
 
 
+def _check_free(session: Session, name: str, number: int | None) -> None:
+    if number is None:
+        return
+    if not 0 < number < 1 << 63:
+        raise SpecError(f"number: expected a whole number of at least 1, got {number}")
+    if session.get(VersionRow, (name, number)) is not None:
+        raise Conflict(
+            f"{name}@{number} is another package, and a version never changes; nothing was registered. Give the new one another number, or "
+            "another name (--name)"
+        )
+
+
 def _numbered(session: Session, name: str, number: int) -> VersionRow:
     # SQLite holds 64-bit integers, and a reference may have any number of digits.
     row = session.get(VersionRow, (name, number)) if number < 1 << 63 else None
     if row is None:
-        raise NotFound(f"{name}@{number}: there is no such version; {name} has 1 to {_newest(session, name)}")
+        raise NotFound(f"{name}@{number}: there is no such version; {name} has {_numbers(session, name)}")
     return row
 
 
@@ -282,6 +299,14 @@ def _or_list(word: str, known: Sequence[str], kind: str) -> str:
 
 def _newest(session: Session, name: str) -> int:
     return session.scalar(select(func.max(VersionRow.number)).where(VersionRow.model == name)) or 0
+
+
+def _numbers(session: Session, name: str) -> str:
+    """Say which versions there are, in few words."""
+    numbers = session.scalars(select(VersionRow.number).where(VersionRow.model == name).order_by(VersionRow.number)).all()
+    if numbers[-1] == len(numbers):
+        return f"1 to {len(numbers)}"
+    return ", ".join(map(str, numbers[-10:])) + (" and earlier ones" if len(numbers) > 10 else "")
 
 
 def _aliases(session: Session, name: str) -> list[AliasRow]:

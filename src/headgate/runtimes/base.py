@@ -11,8 +11,9 @@ import importlib
 import os
 import traceback
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from headgate import plugins
@@ -32,6 +33,8 @@ class TensorSpec(NamedTuple):
     """Open Inference Protocol name."""
     shape: tuple[int, ...]
     optional: bool = False
+    content: str = ""
+    """What the elements of BYTES are, where it is not text: ``json``, a document each; ``binary``, any bytes."""
 
 
 class Described(NamedTuple):
@@ -44,6 +47,10 @@ class Described(NamedTuple):
     """Axis 0 of everything is a batch of independent rows; None: the dry run decides."""
     parameters: bool = False
     """``predict`` wants the request's parameters."""
+    streams: bool = False
+    """It answers in parts: `Runtime.stream` is called, for one request at a time, and there is no batch axis."""
+    stateful: bool = False
+    """It keeps state between the requests of a sequence, and its parameters say to which one a request belongs."""
 
 
 class NeedsExample(Exception):
@@ -117,6 +124,10 @@ class Runtime(ABC):
     """Headgate's extra that brings them, as in pyproject.toml: ``onnx``."""
     pure: bool = True
     """A batch may be run again after a crash. Python models say so themselves by ``idempotent``; valid once loaded."""
+    answers: str = ""
+    """How tables of answers are laid out, as in the package's signature; valid once the model has run."""
+    contents: Mapping[str, str] = MappingProxyType({})
+    """`TensorSpec.content` of the outputs that `describe` does not declare; valid once the model has run."""
 
     @classmethod
     def claims(cls, path: Path) -> bool:
@@ -174,6 +185,13 @@ class Runtime(ABC):
         ``inputs`` have the dtypes and shapes of the signature (BYTES: object arrays of `bytes`; BF16: float32) and may be
         read-only. Optional inputs may be absent. Returns every output of the signature (BYTES: object arrays of `bytes` or `str`).
         """
+
+    def stream(self, inputs: Arrays, parameters: Mapping[str, object]) -> Generator[Arrays, None, None]:
+        """Run one request of a model that is described as one that answers in parts; ``inputs`` as for `predict`, valid to the end.
+
+        Yields any number of parts, each with every output of the signature. It is closed early where nobody waits for further ones.
+        """
+        raise NotImplementedError(f"{self.title} models give their answer as a whole")
 
     def unload(self) -> None:
         """Let go of the model. The process usually ends right after."""

@@ -6,40 +6,49 @@ from collections.abc import Iterable
 
 from headgate.clock import Clock
 from headgate.errors import InvalidRequest, UnknownModel, did_you_mean
+from headgate.journal import WishKind
+from headgate.protocols.base import Later, Reply
 from headgate.routes import RouteTable
+from headgate.serving.administration import Administration
 from headgate.serving.deployment import Deployment
+from headgate.serving.kinds import revision_of
 from headgate.serving.metrics import Metrics
 from headgate.serving.revision import Revision
+from headgate.serving.sequences import Sequences
 from headgate.telemetry import Labels
 
 
 class Catalogue:
     """`headgate.protocols.base.Catalogue`, as this gateway has it."""
 
-    def __init__(self, clock: Clock, metrics: Metrics) -> None:
+    def __init__(self, clock: Clock, metrics: Metrics, administration: Administration | None = None) -> None:
         self.table = RouteTable(id=0)
         self.revisions: dict[str, Revision] = {}
         self.draining = False
         self.connections = 0
         """Open ones, kept up to date by the gateway."""
+        self.administration = administration or Administration(False, clock.monotonic)
         self._by_name: dict[str, Deployment] = {}
+        self._sequences: dict[str, Sequences] = {}
+        """By deployment, open ones of all its revisions."""
         self._metrics = metrics
-        self._now = clock.monotonic
+        self._clock = clock
 
     def apply(self, table: RouteTable) -> None:
         """Make ``table`` the one in force. Omission means removal; what stays keeps its queue and its counters."""
         self.table = table
         old, self.revisions = self.revisions, {}
         deployments = {}
+        self._sequences = {route.name: self._sequences.get(route.name) or Sequences() for route in table.deployments}
         for route in table.deployments:
             for entry in route.revisions:
                 revision = old.pop(entry.name, None)
                 if revision is None:
-                    revision = Revision(route, entry, self._metrics, self._now())
+                    revision = revision_of(route, entry, self._metrics, self._clock.monotonic(), self._sequences[route.name])
                 else:
                     revision.update(route, entry)
                 self.revisions[entry.name] = revision
-            deployments[route.name] = Deployment(route, self.revisions)
+            deployments[route.name] = Deployment(route, self.revisions, self._clock)
         self._by_name = deployments
         for gone in old.values():
             gone.close()
@@ -78,6 +87,24 @@ class Catalogue:
         """Return all deployments, by name."""
         return [self._by_name[name] for name in sorted(self._by_name)]
 
+    @property
+    def loadable(self) -> tuple[str, ...]:
+        """Return the names of models that are registered and not deployed, where clients may load them."""
+        return self.table.loadable
+
+    def check_administration(self) -> None:
+        """Raises `NotReady` where clients may not load and unload models."""
+        self.administration.check()
+
+    def wish(self, kind: WishKind, model: str, reply: Reply) -> Later:
+        """Have control load or unload a model: see `Administration.wish`."""
+        return self.administration.wish(kind, model, reply)
+
+    def expire_sequences(self, now: float) -> None:
+        """Close sequences that have been idle for too long."""
+        for sequences in self._sequences.values():
+            sequences.expire(now)
+
     def metrics(self) -> str:
         """Return the Prometheus exposition."""
         by_revision: list[tuple[Labels, Revision]] = [
@@ -92,6 +119,11 @@ class Catalogue:
             ),
             ("headgate_replicas_ready", "Replicas that compute.", {key: float(len(r.links)) for key, r in by_revision}),
             ("headgate_replicas_expected", "Replicas there should be.", {key: float(r.route.expected) for key, r in by_revision}),
+            (
+                "headgate_sequences",
+                "Open sequences of models that keep state.",
+                {key: float(len(r.sequences.of(r))) for key, r in by_revision if r.sequences is not None},
+            ),
             ("headgate_connections", "Open client connections.", {(): float(self.connections)}),
         ]
         return self._metrics.text(gauges)

@@ -8,10 +8,12 @@ from collections.abc import Callable, Mapping
 from itertools import accumulate
 from typing import Any
 
+from headgate.clock import Clock
 from headgate.errors import NotReady, UnknownModel
-from headgate.protocols.base import Plan
-from headgate.routes import DeploymentRoute
+from headgate.protocols.base import Plan, Statistics, VersionState
+from headgate.routes import DeploymentRoute, RevisionRoute
 from headgate.serving.revision import Revision
+from headgate.serving.statistics import of_version
 
 WHOLE = 10_000
 """The shares of a split add up to this."""
@@ -20,9 +22,9 @@ WHOLE = 10_000
 class Deployment:
     """Made anew with every routing table; the revisions in it live on."""
 
-    __slots__ = ("_bounds", "_by_version", "_only", "_order", "name", "route", "timeout")
+    __slots__ = ("_bounds", "_by_version", "_clock", "_only", "_order", "_revisions", "name", "route", "timeout")
 
-    def __init__(self, route: DeploymentRoute, revisions: Mapping[str, Revision]) -> None:
+    def __init__(self, route: DeploymentRoute, revisions: Mapping[str, Revision], clock: Clock) -> None:
         self.route = route
         self.name = route.name
         self.timeout = route.timeout
@@ -30,8 +32,10 @@ class Deployment:
         self._order = [revisions[weight.revision] for weight in split]
         self._bounds = list(accumulate(weight.share for weight in split))
         self._only = self._order[0] if len(self._order) == 1 else None
+        self._revisions = [revisions[entry.name] for entry in route.revisions]
         # Newest last in the table, so that of several revisions of one version the newest stays.
-        self._by_version = {str(entry.version): revisions[entry.name] for entry in route.revisions}
+        self._by_version = {revision.version: revision for revision in self._revisions}
+        self._clock = clock
 
     def choose(self, version: str | None, draw: Callable[[], float]) -> Revision:
         """Return the revision for one request: the version asked for, else one by the weights and ``draw`` in [0, 1).
@@ -94,7 +98,30 @@ class Deployment:
 
     def platform(self, version: str | None) -> str:
         """Return the runtime of a version, or of the first revision of the split."""
-        return (self._pinned(version) if version is not None else self._any()).route.platform
+        return self.served(version).platform
+
+    def served(self, version: str | None) -> RevisionRoute:
+        """Return the route of a version, or of the first revision of the split."""
+        return (self._pinned(version) if version is not None else self._any()).route
+
+    def states(self) -> list[VersionState]:
+        """Return how each version is, ascending."""
+        return [VersionState(number, not why, why) for number in self.versions() for why in [self._trouble(str(number))]]
+
+    def statistics(self) -> list[Statistics]:
+        """Return what was counted of each version, ascending."""
+        epoch = self._clock.wall() - self._clock.monotonic()
+        return [
+            of_version(number, [revision for revision in self._revisions if revision.version == str(number)], epoch)
+            for number in self.versions()
+        ]
+
+    def _trouble(self, version: str) -> str:
+        """Say why a version is not ready; nothing if it is."""
+        if not self._order:
+            return "no traffic goes to it: it has just come, or is about to go"
+        revision = self._by_version[version]
+        return "" if revision.ready else f"no replica of {revision.name} answers"
 
     def _any(self) -> Revision:
         if self._order:

@@ -2,8 +2,10 @@
 
     HEADGATE_CONFIG='{"path", "attribute", "runtime", "device", "threads", "example"}' python -P .../bootstrap.py describe
 
-prints ``{"signature": {"inputs", "outputs", "batched", "parameters"}, "idempotent", "platform", "load_seconds"}``, and ``"warning"``
-where the model could not be run; or ``{"error": {"code", "message"}}`` with a code of `headgate.errors`, and then exits with 1.
+prints ``{"signature": {"inputs", "outputs", "batched", "parameters"}, "idempotent", "platform", "load_seconds"}``, with ``"streams"`` in
+the signature of a model that answers in parts and ``"answers"`` where tables have a layout, ``"warning"`` where the model could not be
+run, and ``"sample"``, a row that it takes, where made-up values may be refused; or ``{"error": {"code", "message"}}`` with a code of
+`headgate.errors`, and then exits with 1.
 Whatever the model prints goes to standard error. Replica side: standard library and NumPy.
 """
 
@@ -39,13 +41,17 @@ def describe(config: dict[str, Any]) -> dict[str, Any]:
             f"{path.name}: {error}. Give it an input example: --example FILE, JSON with a row, a list of rows, or a request with 'inputs'"
         ) from error
     outcome = dry_run(runtime, described, example)
+    outputs = [info._replace(content=runtime.contents.get(info.name, info.content)) for info in outcome.described.outputs or ()]
+    described = outcome.described._replace(outputs=tuple(outputs))
     answer = {
-        "signature": _signature(outcome.described),
+        "signature": _signature(described, runtime.answers),
         "idempotent": runtime.pure,
         "platform": runtime.platform or config["runtime"],
         "load_seconds": round(seconds, 3),
     }
-    return {**answer, "warning": outcome.warning} if outcome.warning else answer
+    sample = _sample(runtime, described) if example is None else None
+    found = {"warning": outcome.warning, "sample": sample}
+    return answer | {key: value for key, value in found.items() if value}
 
 
 def load(runtime: Runtime, path: Path, config: dict[str, Any]) -> None:
@@ -86,18 +92,36 @@ def main() -> int:
     os._exit(1 if "error" in answer else 0)
 
 
-def _signature(described: Described) -> dict[str, Any]:
+def _signature(described: Described, answers: str) -> dict[str, Any]:
     return {
         "inputs": [_spec(info) for info in described.inputs],
         "outputs": [_spec(info) for info in described.outputs or ()],
         "batched": bool(described.batched),
         "parameters": described.parameters,
+        **({"stateful": True} if described.stateful else {}),
+        **({"streams": True} if described.streams else {}),
+        **({"answers": answers} if answers else {}),
     }
 
 
 def _spec(info: TensorSpec) -> dict[str, Any]:
     spec = {"name": info.name, "dtype": info.dtype, "shape": list(info.shape)}
-    return {**spec, "optional": True} if info.optional else spec
+    found = {"optional": info.optional, "content": info.content}
+    return spec | {key: value for key, value in found.items() if value}
+
+
+def _sample(runtime: Runtime, described: Described) -> dict[str, Any] | None:
+    """Return a row that the model surely takes, as JSON values, where it knows one: any numbers may do for others, but not any words."""
+    rows = runtime.sample() if described.batched else None
+    if rows is None or all(array.dtype.kind == "f" for array in rows.values()):
+        return None
+    return {name: _plain(array[:1].tolist()[0]) for name, array in rows.items()}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_plain(part) for part in value]
+    return value.decode(errors="replace") if isinstance(value, bytes) else value
 
 
 def _write(fd: int, data: bytes) -> None:

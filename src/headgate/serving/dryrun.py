@@ -1,25 +1,32 @@
 """The dry run: a loaded model is run on a few rows, and what it does decides what its signature says.
 
 Replica side: standard library and NumPy. One row, then three different ones: the rows of a batch must come back in order and equal
-to what each gives alone, else the model is served without a batch axis.
+to what each gives alone, else the model is served without a batch axis. Of a model that answers in parts, the first few are taken.
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import closing
+from itertools import islice
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from headgate.errors import PackageError, did_you_mean
 from headgate.runtimes.base import Arrays, Described, Runtime, TensorSpec, named, said
+from headgate.serving.example import documents, is_tensor, kind_of
 from headgate.tensors import DTYPES, dtype_of
 
 ROWS = 3
+PARTS = 3
+"""Taken of an answer in parts, which may have no end."""
 _SIZES = (8, 64, 224)
 """Tried for dimensions that vary: small first; images below some size do not survive their convolutions."""
 _TOLERANCE = 1e-3
+_WORDS = {"varied": (b"a", b"some text", b"42"), "zeros": (b"0",), "ones": (b"1",)}
+_DOCUMENTS = {"varied": (b'"a"', b'"some text"', b'"42"'), "zeros": (b"{}",), "ones": (b"[1]",)}
 
 
 class Outcome(NamedTuple):
@@ -41,6 +48,8 @@ def dry_run(runtime: Runtime, described: Described, example: Arrays | None) -> O
     Raises `PackageError` if the example does not fit or fails, or if made-up input fails and the signature is not known without.
     """
     given = None if example is None else _fitted(described.inputs, example)
+    if described.streams:
+        return _parts_run(runtime, described, given)
     last = None
     if described.batched is not False and all(info.shape for info in described.inputs):
         try:
@@ -54,6 +63,33 @@ def dry_run(runtime: Runtime, described: Described, example: Arrays | None) -> O
             last = failed.__cause__
             continue
         return Outcome(described._replace(outputs=_outputs(described, seen, False), batched=False))
+    return Outcome(*_not_run(described, given, last))
+
+
+def first_parts(runtime: Runtime, inputs: Arrays) -> list[Arrays]:
+    """Return the first parts of an answer, at most `PARTS`. Raises what the model raises."""
+    with closing(runtime.stream(inputs, {})) as parts:
+        return list(islice(parts, PARTS))
+
+
+def _parts_run(runtime: Runtime, described: Described, given: Arrays | None) -> Outcome:
+    """Complete the description of a model that answers in parts. Raises `PackageError`."""
+    last: Exception | None = None
+    for inputs in [given] if given is not None else _made_up(described.inputs, None):
+        try:
+            seen = first_parts(runtime, inputs)
+        except Exception as error:
+            last = error
+            continue
+        if seen:
+            return Outcome(described._replace(outputs=_outputs(described, seen, False)))
+        if described.outputs is not None:
+            return Outcome(described)
+    if last is None:
+        raise PackageError(
+            "the model gave no part of an answer, and no type hint says what one is: hint what it yields, such as Iterator[str], or give "
+            "it input that it answers: --example FILE"
+        )
     return Outcome(*_not_run(described, given, last))
 
 
@@ -167,7 +203,7 @@ def _fill(info: TensorSpec, rows: int | None, size: int, fill: str) -> np.ndarra
     if rows is not None:
         shape[0] = rows
     if info.dtype == "BYTES":
-        words = {"varied": [b"a", b"some text", b"42"], "zeros": [b"0"], "ones": [b"1"]}[fill]
+        words = (_DOCUMENTS if info.content == "json" else _WORDS)[fill]
         array = np.empty(int(np.prod(shape)), dtype=object)
         array[:] = [words[index % len(words)] for index in range(array.size)]
         return array.reshape(shape)
@@ -225,7 +261,7 @@ def _output(name: str, arrays: list[np.ndarray[Any, Any]], declared: TensorSpec 
     except TypeError as error:
         raise PackageError(f"output {name!r}: {error}") from error
     half = declared is not None and declared.dtype == "BF16" and dtype == "FP32"
-    return TensorSpec(name, "BF16" if half else dtype, shape)
+    return TensorSpec(name, "BF16" if half else dtype, shape, content="" if declared is None else declared.content)
 
 
 def _not_run(described: Described, given: Arrays | None, cause: BaseException | None) -> tuple[Described, str]:
@@ -263,14 +299,15 @@ def _fitted(infos: Sequence[TensorSpec], example: Arrays) -> Arrays:
 
 def _as_input(info: TensorSpec, array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     rank = len(info.shape)
+    array = documents(array) if info.content == "json" else array
     if array.ndim == rank + 1 and array.shape[0] == 1:  # one row, and the model has no batch axis
         array = array[0]
     elif array.ndim == rank - 1:  # one row without its batch axis
         array = array[None]
     if array.ndim != rank or any(said not in (-1, size) for said, size in zip(info.shape, array.shape, strict=True)):
         raise PackageError(f"input {info.name!r} of the example has shape {list(array.shape)}, the model takes {list(info.shape)}")
-    if (array.dtype == object) != (info.dtype == "BYTES"):
-        raise PackageError(f"input {info.name!r} of the example is {dtype_of(array)}, the model takes {info.dtype}")
+    if (array.dtype == object) != (info.dtype == "BYTES") or not is_tensor(array):
+        raise PackageError(f"input {info.name!r} of the example is {kind_of(array)}, the model takes {info.dtype}")
     cast = array.astype(_numpy_of(info))
     if cast.dtype.kind in "iu" and array.dtype.kind == "f" and not np.array_equal(cast, array):
         raise PackageError(f"input {info.name!r} of the example holds fractions, the model takes {info.dtype}")

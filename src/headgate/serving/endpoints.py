@@ -33,10 +33,12 @@ LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
 class Endpoints:
     """The routing of one gateway."""
 
-    def __init__(self, hosts: Iterable[str], *, require_key: bool) -> None:
+    def __init__(self, hosts: Iterable[str], *, require_key: bool, guard_admin: bool = False) -> None:
         self._protocols = [kind() for _, kind in plugins.load_all("headgate.protocols")]
         self._hosts = LOOPBACK | {host.lower() for host in hosts}
         self._require_key = require_key
+        self._guard_admin = guard_admin
+        """What takes the scope admin takes a key, even where nothing else does."""
         self._keys: dict[str, KeyRoute] | None = None
         """By hash; None until a routing table has said which there are."""
         self._dialects: dict[str, str] = {}
@@ -133,7 +135,7 @@ class Endpoints:
     def _check_key(self, head: Head, scope: str) -> None:
         if self._keys is None:
             raise NotReady("which keys are good is not known yet, so nobody is let in; retry")
-        if not self._keys and not self._require_key:
+        if not self._keys and not self._require_key and not (self._guard_admin and scope == "admin"):
             return
         presented = presented_key(head.headers)
         if presented is None:

@@ -15,7 +15,7 @@ import numpy as np
 
 from headgate.errors import PackageError, did_you_mean
 from headgate.runtimes.base import Arrays
-from headgate.tensors import DTYPES
+from headgate.tensors import DTYPES, dtype_of
 
 
 def read_example(path: Path) -> Arrays:
@@ -73,11 +73,51 @@ def _array(values: Sequence[Any], what: str) -> np.ndarray[Any, Any]:
     if array.dtype.kind == "U":
         # NumPy turns numbers between strings into strings; what was meant cannot be told.
         array = np.array(values, dtype=object)
+    if any(isinstance(value, dict) for value in array.ravel().tolist()):
+        return _objects(values)
     if array.dtype == object:
         array = _text_or_missing(array, what)
     if array.dtype.kind not in "bifuO":
         raise PackageError(f"{what} must be numbers, text or true and false")
     return array
+
+
+def _objects(values: Sequence[Any]) -> np.ndarray[Any, Any]:
+    """Return a value for each row as it is: only an input of JSON documents can take them."""
+    array = np.empty(len(values), dtype=object)
+    array[:] = values
+    return array
+
+
+def documents(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Return what an example gives for an input of JSON documents: the text of one for each row. Text that is JSON stays as it is."""
+    return _objects([_document(row) for row in array.tolist()]) if array.ndim else array
+
+
+def _document(value: Any) -> bytes:
+    if isinstance(value, bytes):
+        try:
+            json.loads(value)
+        except ValueError:
+            return json.dumps(value.decode()).encode()
+        return value
+    return json.dumps(_readable(value)).encode()
+
+
+def _readable(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_readable(part) for part in value]
+    return value.decode() if isinstance(value, bytes) else value
+
+
+def is_tensor(array: np.ndarray[Any, Any]) -> bool:
+    """Whether an array of an example holds what a tensor can: no objects."""
+    return array.dtype != object or all(isinstance(value, bytes) for value in array.ravel().tolist())
+
+
+def kind_of(array: np.ndarray[Any, Any]) -> str:
+    """Say what an array of an example holds, for people."""
+    return dtype_of(array) if is_tensor(array) else "objects"
 
 
 def _text_or_missing(array: np.ndarray[Any, Any], what: str) -> np.ndarray[Any, Any]:

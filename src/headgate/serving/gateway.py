@@ -20,8 +20,9 @@ from headgate.clock import Clock, EventIds
 from headgate.errors import DeadlineExceeded, HeadgateError, Overloaded
 from headgate.home import Home
 from headgate.journal import LinkState
-from headgate.protocols.base import InferRequest
+from headgate.protocols.base import InferRequest, Later
 from headgate.routes import RouteTable, decode_table
+from headgate.serving.administration import Administration
 from headgate.serving.catalogue import Catalogue
 from headgate.serving.endpoints import Endpoints
 from headgate.serving.limit import Limits
@@ -52,7 +53,15 @@ class Gateway:
     """Everything one gateway process knows."""
 
     def __init__(
-        self, name: str, home: Home, endpoints: Endpoints, limits: Limits, clock: Clock, *, access_log: bool = False
+        self,
+        name: str,
+        home: Home,
+        endpoints: Endpoints,
+        limits: Limits,
+        clock: Clock,
+        *,
+        access_log: bool = False,
+        model_control: bool = False,
     ) -> None:
         self.name = name
         self.endpoints = endpoints
@@ -68,7 +77,7 @@ class Gateway:
             head_seconds=limits.head_seconds, body_seconds=limits.body_seconds, idle_seconds=limits.idle_seconds
         )
         self.metric = Metrics()
-        self.catalogue = Catalogue(clock, self.metric)
+        self.catalogue = Catalogue(clock, self.metric, Administration(model_control, self.now))
         self.links = Links(name, self.catalogue, self.now)
         self.listener_fd = -1
         self.draining = False
@@ -120,6 +129,11 @@ class Gateway:
         exchange.series = series = revision.series(protocol.name)
         try:
             request = protocol.decode(head, message, revision.plan)
+            if revision.sequences is not None:
+                home = revision.sequences.home(request, revision, address[1] is not None)
+                if home is not revision:
+                    revision, request = home, protocol.decode(head, message, home.plan)
+                    exchange.series = series = home.series(protocol.name)
             request.sink = exchange
             request.arrived = now
             timeout = deployment.timeout
@@ -132,7 +146,7 @@ class Gateway:
             revision.submit(request, now)
         except HeadgateError as error:
             exchange.request = None
-            series.count(error.status, self.now() - now)
+            series.count_failed(error.status, self.now() - now)
             if isinstance(error, Overloaded):
                 self.metric.add(self.metric.rejected, deployment=revision.deployment, revision=revision.name)
             exchange.fail(error)
@@ -144,9 +158,14 @@ class Gateway:
         assert endpoint is not None
         protocol = endpoint.protocol
         try:
-            exchange.reply(getattr(protocol, endpoint.route.operation)(head, self.catalogue, protocol.parse(head, body)))
+            answer = getattr(protocol, endpoint.route.operation)(head, self.catalogue, protocol.parse(head, body))
         except HeadgateError as error:
             exchange.fail(error)
+            return
+        if isinstance(answer, Later):
+            answer.sink = exchange
+        else:
+            exchange.reply(answer)
 
     def wake(self, revision: Revision) -> None:
         """Form batches at the end of this loop turn, from everything that has arrived by then."""
@@ -255,6 +274,8 @@ class Gateway:
             revision.served.measure(max(0.001, now - self._last_measure))
         self._last_measure = now
         self.links.watch(now)
+        self.catalogue.administration.expire(now)
+        self.catalogue.expire_sequences(now)
         for connection in list(self._connections):
             connection.check(now)
         self.links.report()

@@ -5,6 +5,11 @@
              per tensor: <u8 index> <u8 dtype> <u8 dimensions> <u8 where> <u32 0> <u64 bytes> <u64 offset> <i64 dimension>...
              extra (JSON), then the inline data, each tensor at a multiple of 16 from the start of the payload
 
+A RESULT answers its BATCH, unless it has the flag MORE: then it is one part of the answer, and the last RESULT, without the flag, has no
+tensors. The replica sends parts as long as less than `WINDOW` of them is not granted yet; GRANT (``<u64 weight>``) says what the
+gateway's client has room for again, and CANCEL that nobody waits for further parts: the replica ends with the last RESULT. Both carry the
+number of the batch.
+
 A tensor is named by its index in the signature. It lies inline, or, from 64 KiB on, at ``offset`` of an arena: a memfd that
 the gateway handed over with WELCOME, one for requests and one for responses. One batch is under way on a link at a time, so an
 arena needs no allocator: every batch starts at 0. This file is on the replica's side too: standard library only; never pickle.
@@ -20,14 +25,20 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 PROTOCOL = 1
-HELLO, WELCOME, READY, FAILED, BATCH, RESULT, ERROR, ROUTES, REPORT, LISTENERS, BYE = range(1, 12)
+HELLO, WELCOME, READY, FAILED, BATCH, RESULT, ERROR, ROUTES, REPORT, LISTENERS, BYE, GRANT, CANCEL, WISH, ANSWER = range(1, 16)
+
+MORE = 1
+"""Flag of a RESULT: a part, which others follow."""
 
 FRAME = struct.Struct("<IBBHI")
+_GRANT = struct.Struct("<Q")
 _TENSORS = struct.Struct("<HHIIIQ")
 _TENSOR = [struct.Struct(f"<BBBBIQQ{n}q") for n in range(33)]
 INLINE, ARENA = 0, 1
 ARENA_FROM = 64 * 1024
 """Bytes from which a tensor goes through shared memory (80 us instead of 1.4 ms for 602 KB)."""
+WINDOW = ARENA_FROM
+"""Weight of the parts that may be on their way to a client. A part in the arena weighs no less, so there is one of them at a time."""
 LARGEST = 1 << 30
 """Bytes of the largest frame; more is a broken peer."""
 _ALIGN = 64
@@ -118,13 +129,37 @@ class Arena:
             self._size = size
 
 
+def weight(payload: int, sizes: Iterable[int]) -> int:
+    """Return what a part counts for: the bytes of its frame's payload, and of its tensors (``sizes``) in the arena."""
+    return payload + sum(size for size in sizes if size >= ARENA_FROM)
+
+
+def grant(batch: int, weighs: int) -> bytes:
+    """Return a GRANT frame."""
+    return frame(GRANT, _GRANT.pack(weighs), batch)
+
+
+def granted(payload: Buffer) -> int:
+    """Return the weight that a GRANT frame grants. Raises `struct.error` if it is none."""
+    weighs: int = _GRANT.unpack(payload)[0]
+    return weighs
+
+
 def frame(kind: int, payload: Buffer = b"", batch: int = 0) -> bytes:
     """Return one frame."""
     return FRAME.pack(8 + len(payload), kind, 0, 0, batch) + payload
 
 
 def pack(
-    kind: int, batch: int, tensors: Sequence[Packed], arena: Arena, *, rows: int, nanoseconds: int = 0, extra: bytes = b""
+    kind: int,
+    batch: int,
+    tensors: Sequence[Packed],
+    arena: Arena,
+    *,
+    rows: int,
+    nanoseconds: int = 0,
+    extra: bytes = b"",
+    flags: int = 0,
 ) -> bytes:
     """Return a BATCH or RESULT frame; large tensors are copied into ``arena``."""
     headers: list[bytes] = []
@@ -144,7 +179,7 @@ def pack(
         pad = -size % 16
         at += size + pad
     body = b"".join((_TENSORS.pack(len(tensors), 0, rows, len(extra), 0, nanoseconds), *headers, extra, *inline))
-    return FRAME.pack(8 + len(body), kind, 0, 0, batch) + body
+    return FRAME.pack(8 + len(body), kind, flags, 0, batch) + body
 
 
 def unpack(payload: memoryview, arena: Arena) -> Message:

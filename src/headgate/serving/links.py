@@ -19,6 +19,7 @@ class Links:
         self._now = now
         self._replicas: set[ReplicaLink] = set()
         self._controls: set[Peer] = set()
+        catalogue.administration.send = self.tell
 
     def changed(self, replica: ReplicaLink) -> None:
         """A replica has linked, become ready, failed or gone."""
@@ -36,10 +37,17 @@ class Links:
         """Control is there (again)."""
         self._controls.add(peer)
         self.report()
+        self._catalogue.administration.repeat()
 
     def drop_control(self, peer: Peer) -> None:
         """Control has gone; everything goes on."""
         self._controls.discard(peer)
+
+    def tell(self, frame: bytes) -> bool:
+        """Send control a frame; False if there is none."""
+        for peer in self._controls:
+            peer.send(frame)
+        return bool(self._controls)
 
     def watch(self, now: float) -> None:
         """Cut the links of replicas that hang."""

@@ -35,6 +35,8 @@ class GatewayConfig(msgspec.Struct, kw_only=True):
     hosts: list[str] = []
     require_key: bool = False
     access_log: bool = False
+    model_control: str = "none"
+    """``explicit``: clients with the scope admin may load and unload models."""
     limits: Limits = Limits()
     drain_delay: float = 5.0
     drain_limit: float = 30.0
@@ -44,8 +46,10 @@ async def run(config: GatewayConfig) -> None:
     """Serve until SIGTERM, then drain."""
     home = Home(config.home)
     loop = asyncio.get_running_loop()
-    endpoints = Endpoints(config.hosts, require_key=config.require_key)
-    gateway = Gateway(config.id, home, endpoints, config.limits, SystemClock(), access_log=config.access_log)
+    explicit = config.model_control == "explicit"
+    endpoints = Endpoints(config.hosts, require_key=config.require_key, guard_admin=explicit)
+    options = {"access_log": config.access_log, "model_control": explicit}
+    gateway = Gateway(config.id, home, endpoints, config.limits, SystemClock(), **options)
     gateway.loop = loop
     gateway.listener_fd = config.listener
     gateway.load_table()

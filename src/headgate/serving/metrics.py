@@ -11,7 +11,7 @@ from headgate.telemetry import ROWS, SECONDS, Counter, Family, Histogram, Labels
 class ProtocolSeries:
     """The counters of one (deployment, revision, protocol), looked up once and then only added to."""
 
-    __slots__ = ("_labels", "_requests", "by_status", "revision", "seconds")
+    __slots__ = ("_labels", "_requests", "by_status", "failed_seconds", "revision", "seconds")
 
     def __init__(self, requests: Family, seconds: Family, labels: dict[str, str]) -> None:
         self._requests = requests
@@ -19,6 +19,8 @@ class ProtocolSeries:
         self.revision = labels["revision"]
         self.seconds = cast(Histogram, seconds.series(**labels))
         self.by_status: dict[int, Counter] = {}
+        self.failed_seconds = 0.0
+        """Of `seconds`, those of requests that failed."""
 
     def count(self, status: int, seconds: float) -> None:
         """Count one answered request."""
@@ -27,6 +29,11 @@ class ProtocolSeries:
             counter = self.by_status[status] = cast(Counter, self._requests.series(**self._labels, status=str(status)))
         counter.value += 1
         self.seconds.observe(seconds)
+
+    def count_failed(self, status: int, seconds: float) -> None:
+        """Count one request that was refused or failed."""
+        self.count(status, seconds)
+        self.failed_seconds += seconds
 
 
 class Metrics:
@@ -48,6 +55,12 @@ class Metrics:
         )
         self.compute = Family(
             "headgate_compute_seconds", "histogram", "Time the model took for a batch, seconds.", lambda: Histogram(SECONDS)
+        )
+        self.first_part = Family(
+            "headgate_first_part_seconds",
+            "histogram",
+            "From the arrival of a request to the first part of its answer, seconds; of models that answer in parts.",
+            lambda: Histogram(SECONDS),
         )
         self.rows = Family("headgate_batch_rows", "histogram", "Rows of a batch.", lambda: Histogram(ROWS))
         self.refused = Family(
@@ -72,6 +85,10 @@ class Metrics:
         families = (self.queue, self.compute, self.rows)
         found = [cast(Histogram, family.series(deployment=deployment, revision=revision)) for family in families]
         return found[0], found[1], found[2]
+
+    def of_first_parts(self, deployment: str, revision: str) -> Histogram:
+        """Return the histogram of the time to the first part, of a model that answers in parts."""
+        return cast(Histogram, self.first_part.series(deployment=deployment, revision=revision))
 
     def add(self, family: Family, **labels: str) -> None:
         """Count one of something rare."""

@@ -1,8 +1,8 @@
 """The replica: one process, one package, one batch at a time.
 
 It connects to its gateways, loads the model and answers batches until it is told to end (SIGTERM or BYE: the batch under way is
-finished), or until no gateway has been there for ten seconds. It watches itself: a batch that takes longer than its limit ends
-the process with the stacks of all threads in its log, whether Python or C code hangs.
+finished), or until no gateway has been there for ten seconds. It watches itself: a batch, or one part of an answer in parts, that takes
+longer than the limit ends the process with the stacks of all threads in its log, whether Python or C code hangs.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import socket
 import sys
 import time
 import traceback
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,7 @@ class GatewayLink:
         self._buffer = bytearray(1 << 16)
         self._filled = 0
         self._taken = 0
+        self._poll = select.poll()
         self.requests: link.Arena | None = None
         self.responses: link.Arena | None = None
 
@@ -68,6 +70,8 @@ class GatewayLink:
         sock.settimeout(None)
         self.requests, self.responses = link.Arena(fds[0]), link.Arena(fds[1])
         self.socket = sock
+        self._poll = select.poll()
+        self._poll.register(sock, select.POLLIN)
         self._filled = self._taken = 0
         return True
 
@@ -102,6 +106,16 @@ class GatewayLink:
         self._taken = need
         return kind, batch, memoryview(self._buffer)[_HEAD + link.FRAME.size : _HEAD + need].toreadonly()
 
+    @property
+    def holds_frame(self) -> bool:
+        """Whether a whole frame has been read behind the one that was received last."""
+        left = self._filled - self._taken
+        return left >= link.FRAME.size and left >= 4 + int(link.FRAME.unpack_from(self._buffer, _HEAD + self._taken)[0])
+
+    def readable(self, *, wait: bool) -> bool:
+        """Return whether there is something to receive, the gateway's end included; ``wait`` until there is."""
+        return self.holds_frame or bool(self._poll.poll(None if wait else 0))
+
     def _enlarge(self, need: int) -> None:
         if need > link.LARGEST:
             raise ValueError(f"a frame of {need} bytes: the gateway is broken")
@@ -115,6 +129,45 @@ class GatewayLink:
             for arena in (self.requests, self.responses):
                 if arena is not None:
                     arena.close()
+
+
+class PartsUnderWay:
+    """The parts of one answer on their way through a gateway to its client."""
+
+    def __init__(self, gateway: GatewayLink, batch: int) -> None:
+        self._gateway = gateway
+        self._batch = batch
+        self._weight = 0
+        """Of what the gateway has not granted yet."""
+        self.unwanted = False
+        """Nobody waits for further parts."""
+        self.gone = False
+        """There is no gateway any more."""
+        self.told_to_end = False
+        """The gateway has said BYE meanwhile."""
+
+    def send(self, outputs: Sequence[link.Packed], nanoseconds: int) -> None:
+        """Send one part, hear what the gateway says, and wait while there is no room for another one."""
+        gateway = self._gateway
+        assert gateway.responses is not None
+        frame = link.pack(link.RESULT, self._batch, outputs, gateway.responses, rows=1, nanoseconds=nanoseconds, flags=link.MORE)
+        gateway.send(frame)
+        self._weight += link.weight(len(frame) - link.FRAME.size, [output.size for output in outputs])
+        while not self.unwanted and gateway.readable(wait=self._weight >= link.WINDOW):
+            self._hear()
+
+    def _hear(self) -> None:
+        received = self._gateway.receive()
+        if received is None:
+            self.gone = self.unwanted = True
+            return
+        kind, batch, payload = received
+        if kind == link.BYE:
+            self.told_to_end = True
+        elif batch == self._batch and kind == link.GRANT:
+            self._weight -= link.granted(payload)
+        elif batch == self._batch and kind == link.CANCEL:
+            self.unwanted = True
 
 
 class Replica:
@@ -185,7 +238,7 @@ class Replica:
             ready = poll.poll(_RECONNECT_SECONDS * 1000 if missing else None)
             self._idle = False
             for fd, _ in ready:
-                if not self._answer(by_fd[fd]):
+                if not self._answer_all(by_fd[fd]):
                     poll.unregister(fd)
                     by_fd.pop(fd).close()
                     orphan_since = time.monotonic()
@@ -210,6 +263,13 @@ class Replica:
                     while self._answer(gateway):
                         pass
 
+    def _answer_all(self, gateway: GatewayLink) -> bool:
+        """Answer what has come, which may be several frames in one piece; False when the gateway has gone."""
+        while self._answer(gateway):
+            if self._ending or not gateway.holds_frame:
+                return True
+        return False
+
     def _answer(self, gateway: GatewayLink) -> bool:
         """Take one frame and answer it; False when the gateway has gone."""
         received = gateway.receive()
@@ -218,6 +278,8 @@ class Replica:
         kind, batch, payload = received
         if kind == link.BYE:
             raise Ended
+        if kind == link.BATCH and self._worker.streams:
+            return self._stream(gateway, batch, payload)
         if kind == link.BATCH:
             gateway.send(self._run(gateway, batch, payload))
         return True
@@ -230,11 +292,42 @@ class Replica:
             outputs, taken = self._worker.run(message)
             return link.pack(link.RESULT, batch, outputs, gateway.responses, rows=message.rows, nanoseconds=taken)
         except HeadgateError as error:
-            if error.__cause__ is not None:
-                traceback.print_exception(error.__cause__)
-            return link.frame(link.ERROR, json.dumps({"code": error.code, "message": str(error)}).encode(), batch)
+            return _error_frame(error, batch)
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0)
+
+    def _stream(self, gateway: GatewayLink, batch: int, payload: memoryview) -> bool:
+        """Answer in parts, each sent as it comes; False when the gateway has gone."""
+        assert gateway.requests is not None and gateway.responses is not None
+        # A copy: what comes meanwhile is read into the buffer that the payload lies in.
+        message = link.unpack(memoryview(bytes(payload)), gateway.requests)
+        way = PartsUnderWay(gateway, batch)
+        try:
+            taken = self._send_parts(self._worker.stream(message), way)
+            last = link.pack(link.RESULT, batch, [], gateway.responses, rows=message.rows, nanoseconds=taken)
+        except HeadgateError as error:
+            last = _error_frame(error, batch)
+        gateway.send(last)
+        if way.told_to_end:
+            raise Ended
+        return not way.gone
+
+    def _send_parts(self, parts: Generator[tuple[list[link.Packed], int], None, int], way: PartsUnderWay) -> int:
+        """Return the nanoseconds the model took."""
+        taken = 0
+        while not way.unwanted:
+            signal.setitimer(signal.ITIMER_REAL, self._batch_timeout)
+            try:
+                outputs, taken = next(parts)
+            except StopIteration as end:
+                return int(end.value)
+            finally:
+                signal.setitimer(signal.ITIMER_REAL, 0)
+            way.send(outputs, taken)
+        signal.setitimer(signal.ITIMER_REAL, self._batch_timeout)
+        parts.close()
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        return taken
 
     def _connect_all(self) -> list[GatewayLink]:
         return [gateway for gateway in self._links if gateway.socket is None and gateway.connect(self._hello)]
@@ -247,6 +340,13 @@ class Replica:
         self._ending = True
         if self._idle:
             raise Ended
+
+
+def _error_frame(error: HeadgateError, batch: int) -> bytes:
+    """Return the answer that says why there is none; its cause goes to the log."""
+    if error.__cause__ is not None:
+        traceback.print_exception(error.__cause__)
+    return link.frame(link.ERROR, json.dumps({"code": error.code, "message": str(error)}).encode(), batch)
 
 
 def main() -> int:

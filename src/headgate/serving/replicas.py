@@ -45,14 +45,14 @@ class Peer(asyncio.Protocol):
             data = self._pending + data
         at, end = 0, len(data)
         while end - at >= link.FRAME.size:
-            length, kind, _, _, batch = link.FRAME.unpack_from(data, at)
+            length, kind, flags, _, batch = link.FRAME.unpack_from(data, at)
             stop = at + 4 + length
             if stop > end:
                 if length > link.LARGEST:
                     self.transport.abort()
                     return
                 break
-            self._frame(kind, batch, memoryview(data)[at + link.FRAME.size : stop])
+            self._frame(kind, flags, batch, memoryview(data)[at + link.FRAME.size : stop])
             at = stop
         self._pending = data[at:] if at else data
 
@@ -68,14 +68,16 @@ class Peer(asyncio.Protocol):
         if not self.transport.is_closing():
             self.transport.write(frame)
 
-    def _frame(self, kind: int, batch: int, payload: memoryview) -> None:
+    def _frame(self, kind: int, flags: int, batch: int, payload: memoryview) -> None:
         try:
             if self._replica is not None:
-                self._replica.frame(kind, batch, payload)
+                self._replica.frame(kind, flags, batch, payload)
             elif kind == link.HELLO:
                 self._hello(msgspec.json.decode(payload))
             elif kind == link.ROUTES and self.is_control:
                 self._gateway.apply_bytes(bytes(payload))
+            elif kind == link.ANSWER and self.is_control:
+                self._gateway.catalogue.administration.answered(bytes(payload))
         except (ValueError, KeyError, IndexError, struct.error, msgspec.MsgspecError) as error:
             self._gateway.log("link", f"a peer sent a frame of kind {kind} that cannot be read ({error!r}); its link is cut")
             self.transport.abort()
@@ -103,7 +105,7 @@ class Peer(asyncio.Protocol):
 
 
 class ReplicaLink:
-    """One replica: idle, or busy with one batch."""
+    """One replica: idle, or busy with one batch, or one answer in parts."""
 
     def __init__(self, gateway: Gateway, peer: Peer, hello: dict[str, Any]) -> None:
         self._gateway = gateway
@@ -122,7 +124,13 @@ class ReplicaLink:
         """It has said BYE: it gets no further batch."""
         self.gone = False
         """The connection is closed."""
+        self.overdue = False
+        """It was cut off, or should have ended itself: its last batch, or part of an answer, took too long."""
         self._number = 0
+        self._held = False
+        """It may go on with an answer in parts only once the client has room again."""
+        self._due = 0
+        """Weight of the parts that have been handed on and not been granted."""
         self._outputs: list[tuple[str, Any]] = []
         self._batched = False
         gateway.replica_changed(self)
@@ -137,6 +145,7 @@ class ReplicaLink:
         """Send a batch to the replica, which must be idle."""
         self.batch = batch
         self.busy_since = now
+        self._held, self._due = False, 0
         self._number = (self._number + 1) & 0xFFFFFFFF
         tensors = []
         rows = batch[0].rows if len(batch) == 1 else sum([request.rows for request in batch])
@@ -154,11 +163,14 @@ class ReplicaLink:
             extra = msgspec.json.encode(batch[0].parameters)
         self._peer.transport.write(link.pack(link.BATCH, self._number, tensors, self.requests, rows=rows, extra=extra))
 
-    def frame(self, kind: int, batch: int, payload: memoryview) -> None:
+    def frame(self, kind: int, flags: int, batch: int, payload: memoryview) -> None:
         """Take one frame from the replica."""
         if kind == link.RESULT:
             if batch == self._number and self.busy_since is not None:
-                self._result(payload)
+                if flags & link.MORE:
+                    self._part(payload)
+                else:
+                    self._result(payload)
         elif kind == link.ERROR:
             if batch == self._number and self.busy_since is not None:
                 error = msgspec.json.decode(payload)
@@ -177,6 +189,18 @@ class ReplicaLink:
             self.reason = msgspec.json.decode(payload)["message"]
             self._gateway.replica_changed(self)
 
+    def go_on(self) -> None:
+        """The client has room for further parts."""
+        self._held, self.busy_since = False, self._gateway.now()
+        if self._due >= link.WINDOW // 4:  # not for every small part
+            self._peer.send(link.grant(self._number, self._due))
+            self._due = 0
+
+    def cancel(self) -> None:
+        """Nobody waits for further parts."""
+        self._held, self.busy_since = False, self._gateway.now()
+        self._peer.send(link.frame(link.CANCEL, b"", self._number))
+
     def attach(self, revision: Revision) -> None:
         """Serve ``revision`` from now on."""
         self._outputs = [(spec.name, spec.dtype) for spec in revision.plan.signature.outputs]
@@ -189,6 +213,8 @@ class ReplicaLink:
         if self.state is not LinkState.FAILED:
             self.state = LinkState.LOST
         revision = self.revision
+        if revision is not None and self.busy_since is not None and not self._held:
+            self.overdue = self._gateway.now() - self.busy_since >= revision.route.batch_timeout
         batch, self.batch, self.busy_since = self.batch, [], None
         if revision is not None:
             revision.lost(self, batch, self._gateway.now())
@@ -204,7 +230,7 @@ class ReplicaLink:
 
     def watch(self, now: float, limit: float) -> None:
         """Cut the link of a replica whose batch takes longer than ``limit`` seconds: it should have ended itself."""
-        if self.busy_since is not None and now - self.busy_since > limit + _GRACE_SECONDS:
+        if self.busy_since is not None and not self._held and now - self.busy_since > limit + _GRACE_SECONDS:
             over = f"batch_timeout ({limit:g} s) is over, {self.id} has been computing for {now - self.busy_since:.1f} s"
             self._gateway.log("replica_hangs", f"{over}; its link is cut")
             with contextlib.suppress(OSError):
@@ -228,17 +254,33 @@ class ReplicaLink:
         revision = self.revision
         if revision is None:
             return
+        outputs = self._read(message)
+        batch, self.batch, self.busy_since = self.batch, [], None
+        revision.completed(self, batch, outputs, message.nanoseconds / 1e9, self._gateway.now())
+        self._resume(revision)
+
+    def _part(self, payload: memoryview) -> None:
+        message = link.unpack(payload, self.responses)
+        revision = self.revision
+        if revision is None:
+            return
+        self.busy_since = now = self._gateway.now()
+        self._due += link.weight(len(payload), [len(tensor.data) for tensor in message.tensors])
+        if revision.part(self, self._read(message), message.nanoseconds / 1e9, now):
+            self.go_on()
+        else:
+            self._held = True
+
+    def _read(self, message: link.Message) -> list[OutputTensor]:
         outputs = []
         for index, code, shape, data in message.tensors:
             dtype = BY_CODE[code]
             if dtype.size and elements(shape) * dtype.size != len(data):
                 raise ValueError(f"output {index} has {len(data)} bytes for shape {shape}")
-            # What lies in the arena is overwritten by the next batch; what lies in the frame is our own.
+            # What lies in the arena is overwritten by the next batch, or part; what lies in the frame is our own.
             own = bytes(data) if len(data) >= link.ARENA_FROM else data
             outputs.append(OutputTensor(self._outputs[index][0], dtype, shape, own))
-        batch, self.batch, self.busy_since = self.batch, [], None
-        revision.completed(self, batch, outputs, message.nanoseconds / 1e9, self._gateway.now())
-        self._resume(revision)
+        return outputs
 
     def _failed(self, error: HeadgateError) -> None:
         batch, self.batch, self.busy_since = self.batch, [], None

@@ -20,12 +20,14 @@ from headgate.serving.quarantine import Quarantine
 from headgate.serving.queue import Waiting
 from headgate.serving.rate import ServedRate
 from headgate.serving.rowlimit import RowLimit
+from headgate.serving.statistics import BatchCounts
 from headgate.telemetry import Histogram
 from headgate.tensors import DTYPES, row_offsets
 
 if TYPE_CHECKING:
     from headgate.serving.metrics import Metrics, ProtocolSeries
     from headgate.serving.replicas import ReplicaLink
+    from headgate.serving.sequences import Sequences
 
 PARK_SECONDS = 10.0
 """How long requests may wait for a replica to come back before new ones are refused at once."""
@@ -33,6 +35,9 @@ PARK_SECONDS = 10.0
 
 class Revision:
     """A revision that this gateway may send work to."""
+
+    sequences: Sequences | None = None
+    """Those of its deployment, where its model keeps state."""
 
     def __init__(self, deployment: DeploymentRoute, route: RevisionRoute, metrics: Metrics, now: float) -> None:
         self.name = route.name
@@ -46,13 +51,15 @@ class Revision:
         self.rejected = 0
         self.requests = 0
         self.failures = 0
+        self.abandoned = 0
+        self.counts = BatchCounts()
         self.served = ServedRate()
         queue, compute, rows = metrics.of_revision(deployment.name, route.name)
-        self._queue_seconds: Histogram = queue
+        self.queue_seconds: Histogram = queue
         self._compute_seconds: Histogram = compute
         self._batch_rows: Histogram = rows
         self._metrics = metrics
-        self._by_protocol: dict[str, ProtocolSeries] = {}
+        self.by_protocol: dict[str, ProtocolSeries] = {}
         self.waiting = Waiting(batched=True, max_rows=route.max_rows, max_delay=route.max_delay)
         self._limit = RowLimit(route.max_rows, route.max_rows)
         self.update(deployment, route)
@@ -75,11 +82,16 @@ class Revision:
         """Whether a replica would compute a request now."""
         return bool(self.links)
 
+    @property
+    def pending(self) -> int:
+        """Requests (or pieces of one) that wait for a replica."""
+        return sum(not request.done for request in self.waiting)
+
     def series(self, protocol: str) -> ProtocolSeries:
         """Where requests of one protocol are counted."""
-        found = self._by_protocol.get(protocol)
+        found = self.by_protocol.get(protocol)
         if found is None:
-            found = self._by_protocol[protocol] = self._metrics.of_protocol(self.deployment, self.name, protocol)
+            found = self.by_protocol[protocol] = self._metrics.of_protocol(self.deployment, self.name, protocol)
         return found
 
     def submit(self, request: InferRequest, now: float) -> None:
@@ -106,6 +118,7 @@ class Revision:
 
     def abandon(self, request: InferRequest) -> None:
         """The client has gone: do not run it if it still waits, and answer nobody."""
+        self.abandoned += 1
         if not request.done:
             self.inflight -= 1
             self._drop(request)
@@ -124,7 +137,7 @@ class Revision:
             link = self._idle.pop()
             for request in batch:
                 request.started = now
-                self._queue_seconds.observe(now - request.arrived)
+                self.queue_seconds.observe(now - request.arrived)
             link.send(batch, self.plan, now)
         return float("inf")
 
@@ -138,6 +151,10 @@ class Revision:
         if link in self._idle:
             self._idle.remove(link)
 
+    def part(self, link: ReplicaLink, outputs: list[OutputTensor], seconds: float, now: float) -> bool:
+        """One part of an answer came back. Raises `ValueError`: this model answers as a whole."""
+        raise ValueError(f"{link.id} sent a part of an answer, and its model gives whole ones")
+
     def completed(
         self, link: ReplicaLink, batch: list[InferRequest], outputs: list[OutputTensor], seconds: float, now: float
     ) -> None:
@@ -147,6 +164,7 @@ class Revision:
         self.served.rows += rows
         self._compute_seconds.observe(seconds)
         self._batch_rows.observe(rows)
+        self.counts.observe(rows, len(batch), seconds, now)
         self._limit.observe(rows, seconds)
         self.waiting.max_rows = self._limit.rows
         origin = Batch(seconds, rows, now)

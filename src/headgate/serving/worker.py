@@ -1,4 +1,4 @@
-"""The worker: a loaded model, and one batch after the other through it.
+"""The worker: a loaded model, and one batch after the other through it, or one answer in parts.
 
 Replica side: standard library, NumPy and the runtimes. It knows no socket.
 """
@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+import traceback
+from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ import numpy as np
 from headgate import plugins
 from headgate.errors import InvalidRequest, ModelFailed
 from headgate.runtimes.base import Arrays, InvalidInput, Runtime, named, said
-from headgate.serving.example import read_example
+from headgate.serving.dryrun import first_parts
+from headgate.serving.example import documents, read_example
 from headgate.serving.link import Message, Packed
 from headgate.tensors import BY_CODE, DTYPES, DType, dtype_of, elements, from_numpy, to_numpy
 
@@ -34,6 +36,8 @@ class Worker:
         self._inputs: Sequence[Mapping[str, Any]] = signature["inputs"]
         self._outputs = [(spec["name"], DTYPES[spec["dtype"]], tuple(spec["shape"])) for spec in signature["outputs"]]
         self._batched: bool = signature.get("batched", False)
+        self.streams: bool = signature.get("streams", False)
+        """The model answers in parts: `stream` is called, not `run`."""
         self._names: list[str] = [spec["name"] for spec in self._inputs]
         self._runtime: Runtime = plugins.load("headgate.runtimes", manifest["runtime"])()
 
@@ -56,29 +60,58 @@ class Worker:
         Returns the outputs, and the nanoseconds the model took. Raises `InvalidRequest` if the model blames the input and
         `ModelFailed` for everything else it raises, or if what it returns is not what the signature promises.
         """
-        inputs: Arrays = {}
-        try:
-            for index, dtype, shape, data in message.tensors:
-                inputs[self._names[index]] = to_numpy(BY_CODE[dtype], shape, data)
-        except ValueError as error:
-            raise InvalidRequest(f"an input cannot be read as the array its shape says: {error}") from error
-        parameters = json.loads(message.extra) if message.extra else {}
+        inputs, parameters = self._read(message)
         started = time.perf_counter_ns()
         try:
             outputs = self._runtime.predict(inputs, parameters)
         except InvalidInput as error:
             raise InvalidRequest(str(error)) from None  # the caller's fault, and no news for the log
         except Exception as error:
-            raise ModelFailed(f"the model raised {type(error).__name__}: {error}") from error
+            raise ModelFailed(_words(error)) from error
         taken = time.perf_counter_ns() - started
-        rows = message.rows if self._batched else None
-        return [
-            self._pack(index, name, dtype, shape, outputs, rows) for index, (name, dtype, shape) in enumerate(self._outputs)
-        ], taken
+        return self._pack_all(outputs, message.rows if self._batched else None), taken
+
+    def stream(self, message: Message) -> Generator[tuple[list[Packed], int], None, int]:
+        """Run one request of a model that answers in parts; ``message`` must stay valid to the end.
+
+        Yields the outputs of each part, and the nanoseconds the model took so far; returns those of the whole. Raises as `run` does.
+        Closing it closes the model's generator.
+        """
+        inputs, parameters = self._read(message)
+        taken = 0
+        parts = self._runtime.stream(inputs, parameters)
+        try:
+            while True:
+                started = time.perf_counter_ns()
+                try:
+                    outputs = next(parts, None)
+                except InvalidInput as error:
+                    raise InvalidRequest(str(error)) from None
+                except Exception as error:
+                    raise ModelFailed(_words(error)) from error
+                taken += time.perf_counter_ns() - started
+                if outputs is None:
+                    return taken
+                yield self._pack_all(outputs, None), taken
+        finally:
+            _close(parts)
 
     def unload(self) -> None:
         """Let go of the model."""
         self._runtime.unload()
+
+    def _read(self, message: Message) -> tuple[Arrays, dict[str, Any]]:
+        """Return what a message holds: inputs and parameters."""
+        inputs: Arrays = {}
+        try:
+            for index, dtype, shape, data in message.tensors:
+                inputs[self._names[index]] = to_numpy(BY_CODE[dtype], shape, data)
+        except ValueError as error:
+            raise InvalidRequest(f"an input cannot be read as the array its shape says: {error}") from error
+        return inputs, json.loads(message.extra) if message.extra else {}
+
+    def _pack_all(self, outputs: Arrays, rows: int | None) -> list[Packed]:
+        return [self._pack(index, name, dtype, shape, outputs, rows) for index, (name, dtype, shape) in enumerate(self._outputs)]
 
     def _pack(self, index: int, name: str, dtype: DType, shape: tuple[int, ...], outputs: Arrays, rows: int | None) -> Packed:
         array = outputs.get(name)
@@ -98,20 +131,25 @@ class Worker:
         }
         rows = len(next(iter(inputs.values()))) if self._batched and inputs else None
         try:
-            outputs = self._runtime.predict(inputs, {})
+            answers = self._try(inputs)
         except Exception as error:
             raise ModelFailed(f"the model fails on the package's own example: {said(error)}") from error
-        for index, (name, dtype, shape) in enumerate(self._outputs):
+        for outputs in answers:
             try:
-                self._pack(index, name, dtype, shape, outputs, rows)
-                _check_dtype(name, dtype, outputs[name])
+                self._pack_all(outputs, rows)
+                for name, dtype, _ in self._outputs:
+                    _check_dtype(name, dtype, outputs[name])
             except (ModelFailed, TypeError, ValueError) as error:
                 raise ModelFailed(f"on the package's own example: {error}") from error
+
+    def _try(self, inputs: Arrays) -> list[Arrays]:
+        """Run the model, and return its answer, or the first parts of it."""
+        return first_parts(self._runtime, inputs) if self.streams else [self._runtime.predict(inputs, {})]
 
     def _warm_up(self) -> None:
         """One batch of what the model says it takes, else of ones. It may refuse what is made up: only a crash or a hang counts here."""
         try:
-            self._runtime.predict(self._runtime.sample() or self._ones(), {})
+            self._try(self._runtime.sample() or self._ones())
         except Exception as error:
             print(f"warm-up on made-up input failed, which may be right: {type(error).__name__}: {error}", flush=True)
 
@@ -128,9 +166,22 @@ class Worker:
         return inputs
 
 
+def _words(error: Exception) -> str:
+    return f"the model raised {type(error).__name__}: {error}"
+
+
+def _close(parts: Generator[Arrays, None, None]) -> None:
+    """Close what a model yields; nobody waits for what it raises meanwhile, so that goes to the log."""
+    try:
+        parts.close()
+    except Exception:
+        traceback.print_exc()
+
+
 def _as_input(spec: Mapping[str, Any], array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     """Give one input of an example the rank and dtype of the signature; packaging has checked that it fits."""
     rank = len(spec["shape"])
+    array = documents(array) if spec.get("content") == "json" else array
     if array.ndim == rank + 1:  # one row, and the model has no batch axis
         array = array[0]
     elif array.ndim == rank - 1:  # one row without its batch axis

@@ -12,12 +12,14 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from headgate.errors import Conflict
-from headgate.home import Home
+from headgate.errors import Conflict, SpecError
+from headgate.home import Home, write_atomically
 from headgate.supervision import processes
-from headgate.supervision.options import CONTROL, DEPLOYER, GATEWAY
+from headgate.supervision.options import CONTROL, DEPLOYER, GATEWAY, ServeOptions
 from headgate.supervision.processes import ProcessSpec
 
+_REMEMBERED = ("default_deployment", "model_control")
+"""Settings of a server that its home keeps for the next."""
 _REPLICA_OOM_ADJUST = 500
 _ID = re.compile(r"(?!\.)[A-Za-z0-9._-]+")
 
@@ -47,6 +49,26 @@ def _who_holds(home: Home) -> str:
     except (OSError, ValueError, LookupError, TypeError):
         pass
     return f"another headgate command works on {home.path}; nothing was started. Wait for it to end, then try again"
+
+
+def remembered(home: Home, wanted: ServeOptions) -> ServeOptions:
+    """Return ``wanted`` with what the home remembers, and have it remember what is new: the default deployment and the model control.
+
+    An empty one is forgotten. Raises `SpecError` if the file of the settings cannot be read.
+    """
+    try:
+        settings = json.loads(home.settings.read_bytes())
+        before = {name: settings.get(name) for name in _REMEMBERED}
+    except FileNotFoundError:
+        settings, before = {}, dict.fromkeys(_REMEMBERED)
+    except (OSError, ValueError, AttributeError) as error:
+        raise SpecError(f"{home.settings} cannot be read ({error}); nothing was started. Correct it, or remove it") from None
+    given = {name: getattr(wanted, name) for name in _REMEMBERED}
+    now: dict[str, Any] = {name: before[name] if value is None else value or None for name, value in given.items()}
+    new = {name: value for name, value in now.items() if value != before[name]}
+    if new:
+        write_atomically(home.settings, json.dumps(settings | new).encode())
+    return wanted._replace(**now)
 
 
 def replace(path: Path, content: dict[str, Any]) -> None:

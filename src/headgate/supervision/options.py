@@ -33,6 +33,9 @@ class ServeOptions(NamedTuple):
     hosts: Sequence[str] = ()
     """Names under which clients may ask for the server, besides those of this machine."""
     default_deployment: str | None = None
+    """Whom paths without a name mean; None: as the home remembers; empty: nobody, from now on."""
+    model_control: str | None = None
+    """``explicit``: clients may load and unload models through the inference port; ``none``; None: as the home remembers, else none."""
     require_key: bool = False
     """Whether requests need a key; handed down, whether there is one is not known here."""
     insecure: bool = False
@@ -108,6 +111,7 @@ def _shared(options: ServeOptions, home: str, listener: int) -> dict[str, Any]:
         "tls_key": options.tls_key,
         "hosts": list(options.hosts),
         "require_key": options.require_key,
+        "model_control": options.model_control or "none",
     }
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from headgate.journal import LoadReport, RevisionReport
-from headgate.routes import RouteTable
+from headgate.journal import LoadReport, RevisionReport, Wish
+from headgate.routes import RouteTable, WishAnswer
 from headgate.testing.executors import FakeExecutor
 
 
@@ -22,6 +22,9 @@ class FakeGateway:
         """While set, it says nothing."""
         self.inflight: dict[str, int] = {}
         """Revision -> requests under way; none where it is not named."""
+        self.wished: dict[int, Wish] = {}
+        """What clients wish for, by number, until it is answered."""
+        self.answers: list[WishAnswer] = []
 
     def publish(self, table: RouteTable) -> None:
         """Take a table."""
@@ -32,6 +35,16 @@ class FakeGateway:
         """Put the newest table in force, unless it lags."""
         if not self.lagging:
             self.table = self.sent
+
+    @property
+    def wishes(self) -> tuple[Wish, ...]:
+        """What is wished for and has no answer."""
+        return tuple(self.wished.values())
+
+    def answer(self, answer: WishAnswer) -> None:
+        """Take the answer to a wish."""
+        self.wished.pop(answer.number, None)
+        self.answers.append(answer)
 
     @property
     def failures(self) -> dict[str, str]:

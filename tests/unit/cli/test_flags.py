@@ -99,6 +99,7 @@ def test_durations_and_sizes_are_those_of_the_spec(text: str) -> None:
         (["--memory", "much"], "--memory: expected a size"),
         (["--device", "tpu"], "--device: expected 'cpu' or 'cuda:N'"),
         (["--v1", "mlflow"], "--v1: expected one of tfserving, kserve, truss"),
+        (["--v1", "kserv"], "got 'kserv'; did you mean 'kserve'?"),
         (["--also", "1,champion"], "--also: expected a whole number"),
     ],
 )
@@ -124,3 +125,11 @@ def test_limits_are_those_of_the_gateway() -> None:
     ):
         with pytest.raises(argparse.ArgumentTypeError, match=said):
             flags.limit(text)
+
+
+def test_a_default_deployment_is_a_name_or_nothing() -> None:
+    """What can be no deployment's name is refused before anything starts; nothing means that there is no default any more."""
+    assert [flags.deployment(text) for text in ("fraud-2", "")] == ["fraud-2", ""]
+    for text in ("a/b", "-x", " ", "ä", "x" * 129):
+        with pytest.raises(argparse.ArgumentTypeError, match="expected the name of a deployment"):
+            flags.deployment(text)

@@ -223,6 +223,16 @@ def test_a_deploy_answers_with_its_revision(served):
     assert served.client.get("/deployments").json() == [status]
 
 
+def test_the_status_names_the_dialect(served):
+    """What was asked for is told at once, and what is in force when it serves: without a setting, what the package's origin says."""
+    served.push("fraud")
+    assert served.client.put("/deployments/fraud", json={"model": "fraud", "v1": "kserve"}).json()["v1"] == "kserve"
+    served.client.put("/deployments/plain", json={"model": "fraud"})
+    served.tick()
+    assert served.client.get("/deployments/fraud").json()["v1"] == "kserve"
+    assert served.client.get("/deployments/plain").json()["v1"] == "tfserving"
+
+
 @pytest.mark.parametrize(
     ("spec", "code", "text"),
     [
@@ -230,7 +240,11 @@ def test_a_deploy_answers_with_its_revision(served):
         ({"model": "fraud", "scale": {"min_replica": 2}}, "invalid_spec", "did you mean 'min_replicas'?"),
         ({"model": "fraud", "name": "churn"}, "invalid_spec", "name: expected 'fraud', as the path says, got 'churn'"),
         ({"model": "fraud", "timeout": "soon"}, "invalid_spec", "timeout: expected a duration"),
-        ({"model": "fraud", "v1": "kserve"}, "invalid_spec", "v1: this version of Headgate serves no /v1 paths yet"),
+        (
+            {"model": "fraud", "v1": "kserv"},
+            "invalid_spec",
+            "v1: expected tfserving, kserve or truss, got 'kserv'; did you mean 'kserve'?",
+        ),
         ({}, "invalid_spec", "model"),
         ({"model": "fraud@7"}, "not_found", "fraud@7: there is no such version"),
         ({"model": "frud"}, "not_found", "did you mean 'fraud'?"),

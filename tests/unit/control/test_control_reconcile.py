@@ -39,6 +39,18 @@ def test_a_starting_revision_is_in_no_routing_table(world):
     assert [route.name for route in world.gateway.sent.deployments[0].revisions] == ["fraud-1"]
 
 
+def test_a_dialect_comes_into_force_with_its_revision(world):
+    """Clients under /v1 are answered as the revision that serves was deployed, until the next one takes over."""
+    world.put("fraud@1", v1="kserve")
+    world.pass_time(1.0)
+    assert world.gateway.sent.deployments[0].v1 == world.control.dialect("fraud") == "kserve"
+    world.put("fraud@2", v1="truss")
+    assert world.control.dialect("fraud") == "kserve"
+    world.pass_time(1.0)
+    assert world.gateway.sent.deployments[0].v1 == world.control.dialect("fraud") == "truss"
+    assert world.control.dialect("nobody") is None
+
+
 def test_replacing_a_version_never_leaves_a_gap(world):
     """The old one has all the traffic until the new one has it, and its replicas until it has drained."""
     world.put("fraud@1")

@@ -11,7 +11,7 @@ import pytest
 from headgate.errors import InvalidRequest
 from headgate.package.signature import Signature, TensorSpec
 from headgate.protocols.base import Batch, InferRequest, InferResponse, OutputTensor, Plan
-from headgate.protocols.docs import example_row
+from headgate.protocols.base.rows import example_row
 from headgate.protocols.rows import Rows
 from headgate.tensors import DTYPES, frame_bytes
 

@@ -71,7 +71,9 @@ def test_what_is_not_the_preface_is_refused(data: bytes) -> None:
     assert peer.refused(ErrorCode.PROTOCOL_ERROR)
 
 
-@pytest.mark.parametrize("first", [headers(1), frame(PING, 0, 0, b"12345678"), SETTINGS_ACK, window_update(0, 1), frame(0xFA, 0, 0)])
+@pytest.mark.parametrize(
+    "first", [headers(1), frame(PING, 0, 0, b"12345678"), SETTINGS_ACK, window_update(0, 1), frame(0xFA, 0, 0)]
+)
 def test_the_first_frame_is_settings(first: bytes) -> None:
     """Section 3.4: anything else, an acknowledgement too, is a connection error of type PROTOCOL_ERROR."""
     peer = Peer(greet=False)
@@ -140,7 +142,9 @@ def test_nothing_comes_after_the_end_of_a_request(late: bytes) -> None:
     assert [(found.kind, found.code) for found in peer.frames()] == [(RST_STREAM, ErrorCode.STREAM_CLOSED)]
 
 
-@pytest.mark.parametrize("late", [frame(DATA, 0, 1, b"x"), headers(1), window_update(1, 5), rst_stream(1, CANCEL), frame(PRIORITY, 0, 1, b"12345")])
+@pytest.mark.parametrize(
+    "late", [frame(DATA, 0, 1, b"x"), headers(1), window_update(1, 5), rst_stream(1, CANCEL), frame(PRIORITY, 0, 1, b"12345")]
+)
 @pytest.mark.parametrize("how", ["answered", "reset by us", "reset by the client"])
 def test_frames_on_a_closed_stream_are_thrown_away(late: bytes, how: str) -> None:
     """Section 5.1: they may have been sent before the client knew."""
@@ -199,7 +203,10 @@ def test_streams_are_limited() -> None:
     for stream_id in (1, 3):
         peer.ask(stream_id)
     peer.send(headers(5) + frame(HEADERS, END_HEADERS, 7, REQUEST) + frame(DATA, END_STREAM, 7, b"abc"))
-    assert [(found.stream_id, found.code) for found in peer.frames()] == [(5, ErrorCode.REFUSED_STREAM), (7, ErrorCode.REFUSED_STREAM)]
+    assert [(found.stream_id, found.code) for found in peer.frames()] == [
+        (5, ErrorCode.REFUSED_STREAM),
+        (7, ErrorCode.REFUSED_STREAM),
+    ]
     echo(peer.opened[1])
     assert peer.ask(9).complete
 
@@ -214,7 +221,9 @@ def test_pings_are_answered() -> None:
 def test_what_is_above_may_answer_at_once() -> None:
     """From within ``data`` and ``ended``; everything of one read goes out in one write."""
     peer = Peer(answers=echo)
-    peer.send(b"".join(frame(HEADERS, END_HEADERS, n, REQUEST) + frame(DATA, END_STREAM, n, b"abc") for n in (1, 3, 5)) + headers(7))
+    peer.send(
+        b"".join(frame(HEADERS, END_HEADERS, n, REQUEST) + frame(DATA, END_STREAM, n, b"abc") for n in (1, 3, 5)) + headers(7)
+    )
     peer.turn()
     assert len(peer.transport.writes) == 1
     assert [found.payload for found in peer.frames() if found.kind == DATA] == [b"abc"] * 3
@@ -363,10 +372,25 @@ def test_a_busy_connection_is_not_late() -> None:
     """Every read of it may end in the middle of a frame, each time another one's."""
     peer = Peer(answers=echo)
     data = b"".join(headers(stream_id) for stream_id in range(1, 2000, 2))
-    for at in range(0, len(data), 1000):
-        peer.send(data[at : at + 1000])
+    for at in range(0, len(data), 997):
+        peer.send(data[at : at + 997])
         peer.wait(1)
     assert peer.connection.answered == 1000
+
+
+def test_the_time_for_a_frame_begins_with_it() -> None:
+    """Not with the silence before it, nor while we did not read because the client did not take its answers."""
+    peer = Peer()
+    peer.wait(30)
+    peer.send(headers(1)[:20])
+    peer.wait(5)
+    peer.connection.pause_writing()
+    peer.wait(30)
+    peer.connection.resume_writing()
+    peer.wait(5)
+    peer.send(headers(1)[20:])
+    assert peer.opened[1].complete
+    assert peer.frames() == []
 
 
 def test_a_request_must_end_in_time() -> None:
@@ -466,6 +490,12 @@ def test_a_client_that_ignores_draining_is_drained_all_the_same() -> None:
     peer.wait(3)
     assert [found.kind for found in peer.frames()] == [GOAWAY, PING, GOAWAY]
     assert peer.transport.ended
+    busy = Peer()
+    busy.ask(1)
+    busy.connection.drain()
+    busy.wait(20)
+    assert [found.kind for found in busy.frames()] == [GOAWAY, PING, GOAWAY]
+    assert not busy.transport.ended
 
 
 def test_a_client_that_leaves_is_let_go() -> None:
@@ -480,6 +510,20 @@ def test_a_client_that_leaves_is_let_go() -> None:
     idle.send(goaway(0, ErrorCode.NO_ERROR))
     assert idle.transport.ended
     assert idle.frames() == []
+
+
+@pytest.mark.parametrize("last", [rst_stream(1, CANCEL), window_update(1, 0), b"", frame(DATA, END_STREAM, 1, b"abc")])
+def test_a_client_that_leaves_may_give_up_its_last_stream(last: bytes) -> None:
+    """However that ends: cancelled, broken, given up by us, or answered."""
+    peer = Peer(answers=echo)
+    peer.ask(1, b"x", end=False)
+    peer.send(goaway(0, ErrorCode.NO_ERROR))
+    assert not peer.transport.ended
+    if last:
+        peer.send(last)
+    else:
+        peer.connection.reset(1, ErrorCode.INTERNAL_ERROR)
+    assert peer.transport.ended
 
 
 def test_a_connection_that_fails_tells_its_streams() -> None:

@@ -42,7 +42,9 @@ def test_the_windows_we_set_are_announced() -> None:
     """Sections 6.9.2: the streams' by SETTINGS, the connection's by an update, since it has no setting."""
     peer = Peer(Http2Limits(window=100_000, connection_window=200_000, streams=7, header_bytes=8192), greet=False)
     opening, update = peer.frames()
-    pairs = {int.from_bytes(opening.payload[at : at + 2]): int.from_bytes(opening.payload[at + 2 : at + 6]) for at in range(0, 24, 6)}
+    pairs = {
+        int.from_bytes(opening.payload[at : at + 2]): int.from_bytes(opening.payload[at + 2 : at + 6]) for at in range(0, 24, 6)
+    }
     assert opening.kind == SETTINGS
     assert pairs == {3: 7, INITIAL_WINDOW_SIZE: 100_000, MAX_FRAME_SIZE: 1 << 20, 6: 8192}
     assert (update.kind, update.stream_id, update.number) == (WINDOW_UPDATE, 0, 200_000 - WINDOW)
@@ -99,14 +101,16 @@ def test_a_first_frame_above_the_window_is_reset(end: bool, cut: bool) -> None:
     assert stream.events == [("reset", ErrorCode.FLOW_CONTROL_ERROR)]
 
 
-def test_more_than_the_connections_window_ends_the_connection() -> None:
+@pytest.mark.parametrize("cut", [False, True])
+def test_more_than_the_connections_window_ends_the_connection(cut: bool) -> None:
     """Section 6.9.1: the sum over all streams, of frames that are still to come too."""
-    peer = Peer(Http2Limits(window=WINDOW, connection_window=WINDOW))
+    peer = Peer(Http2Limits(connection_window=WINDOW))
     for stream_id in (1, 3):
         peer.ask(stream_id, None, end=False)
-    peer.send(frame(DATA, 0, 1, b"x" * 32_000))
-    peer.send(frame(DATA, 0, 3, b"x" * 40_000)[:100])
+    data = [frame(DATA, 0, stream_id, b"x" * 13_000) for stream_id in (1, 3, 1, 3, 1, 3)]
+    peer.send(b"".join(data[:5]) + (data[5][:100] if cut else data[5]))
     assert peer.refused(ErrorCode.FLOW_CONTROL_ERROR)
+    assert len(peer.opened[3].body) == 26_000
 
 
 def test_what_comes_for_a_closed_stream_counts_for_the_connection() -> None:
@@ -131,6 +135,10 @@ def test_a_held_stream_gets_no_room_until_it_is_released() -> None:
     assert [found.stream_id for found in peer.frames()] == [3]
     peer.connection.release(1)
     assert [(found.stream_id, found.number) for found in peer.frames()] == [(1, 60_000)]
+    peer.connection.hold(1)
+    peer.send(frame(DATA, 0, 1, b"x" * 50_000) + frame(DATA, END_STREAM, 1))
+    peer.connection.release(1)
+    assert 1 not in [found.stream_id for found in peer.frames()], "it has ended, and needs none"
     peer.connection.hold(99)
     peer.connection.release(99)
 
@@ -176,7 +184,11 @@ def test_large_answers_of_a_turn_are_one_write_too() -> None:
         (b"", None, [(HEADERS, END_HEADERS | END_STREAM)]),
         (b"x" * 40_000, None, [(HEADERS, END_HEADERS), (DATA, 0), (DATA, 0), (DATA, END_STREAM)]),
         (b"x" * 20_000, TRAILERS, [(HEADERS, END_HEADERS), (DATA, 0), (DATA, 0), (HEADERS, END_HEADERS | END_STREAM)]),
-        (b"abc", TRAILERS * 3000, [(HEADERS, END_HEADERS), (DATA, 0), (HEADERS, END_STREAM), (CONTINUATION, 0), (CONTINUATION, END_HEADERS)]),
+        (
+            b"abc",
+            TRAILERS * 3000,
+            [(HEADERS, END_HEADERS), (DATA, 0), (HEADERS, END_STREAM), (CONTINUATION, 0), (CONTINUATION, END_HEADERS)],
+        ),
     ],
 )
 def test_every_shape_of_an_answer(payload: bytes, trailers: bytes | None, expected: list[tuple[int, int]]) -> None:
@@ -192,16 +204,20 @@ def test_every_shape_of_an_answer(payload: bytes, trailers: bytes | None, expect
     assert not peer.connection.streams
 
 
-def test_frames_keep_to_the_size_the_client_takes() -> None:
-    """Section 4.2: 16,384 bytes unless it says more; then that."""
+@pytest.mark.parametrize("first", [16_384, 30_000, 100_000])
+def test_frames_keep_to_the_size_the_client_takes(first: int) -> None:
+    """Section 4.2: 16,384 bytes unless it says more; then that, until it says less."""
     peer = Peer(answers=echo)
     peer.widen(0, 1 << 20)
-    peer.send(settings([(INITIAL_WINDOW_SIZE, 1 << 20)]))
-    peer.ask(1, b"x" * 40_000)
-    assert [len(part.payload) for part in peer.frames() if part.kind == DATA] == [16_384, 16_384, 7_232]
-    peer.send(settings([(MAX_FRAME_SIZE, 30_000)]))
-    peer.ask(3, b"x" * 40_000)
-    assert [len(part.payload) for part in peer.frames() if part.kind == DATA] == [30_000, 10_000]
+    peer.send(settings([(INITIAL_WINDOW_SIZE, 1 << 20)] + ([(MAX_FRAME_SIZE, first)] if first != 16_384 else [])))
+    for stream_id, largest in ((1, first), (5, 30_000), (9, 16_384)):
+        if stream_id > 1:
+            peer.send(settings([(MAX_FRAME_SIZE, largest)]))
+        peer.ask(stream_id, b"x" * 20_000)
+        peer.ask(stream_id + 2, b"x" * 70_000)
+        sizes = [len(part.payload) for part in peer.frames() if part.kind == DATA]
+        assert sum(sizes) == 90_000
+        assert max(sizes) == min(largest, 70_000)
 
 
 def test_a_body_waits_for_the_streams_window() -> None:
@@ -263,8 +279,11 @@ def test_a_changed_initial_window_changes_the_open_ones() -> None:
     peer.frames()
     peer.send(settings([(INITIAL_WINDOW_SIZE, 1000)]))
     assert stream.window == 1000 - WINDOW
-    peer.widen(1, WINDOW - 1000)
-    assert body(peer.frames()) == b""
+    peer.frames()
+    peer.widen(1, 1)
+    peer.widen(1, WINDOW - 1001)
+    assert stream.window == 0
+    assert peer.frames() == []
     peer.widen(1, 300)
     assert len(body(peer.frames())) == 300
     peer.send(settings([(INITIAL_WINDOW_SIZE, 2000)]))

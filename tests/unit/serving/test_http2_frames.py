@@ -33,7 +33,7 @@ WORD = b"\0\0\0\1"
 def test_a_frame_has_a_head_of_nine_bytes() -> None:
     """Section 4.1: length, type, flags and stream, in network order."""
     assert frame(DATA, END_STREAM, 5, b"abc") == bytes([0, 0, 3, 0, 1, 0, 0, 0, 5]) + b"abc"
-    assert frames.SETTINGS_ACK == bytes([0, 0, 0, 4, 1, 0, 0, 0, 0])
+    assert bytes([0, 0, 0, 4, 1, 0, 0, 0, 0]) == frames.SETTINGS_ACK
     assert frames.rst_stream(3, ErrorCode.CANCEL) == bytes([0, 0, 4, 3, 0, 0, 0, 0, 3, 0, 0, 0, 8])
     assert frames.window_update(0, 70_000) == bytes([0, 0, 4, 8, 0, 0, 0, 0, 0]) + (70_000).to_bytes(4, "big")
     assert frames.goaway(7, ErrorCode.NO_ERROR, "bye") == bytes([0, 0, 11, 7, 0, 0, 0, 0, 0, 0, 0, 0, 7, 0, 0, 0, 0]) + b"bye"

@@ -112,6 +112,18 @@ def test_what_is_remembered_is_bounded() -> None:
     assert decoder.known == {}
 
 
+@pytest.mark.parametrize("ended", [False, True])
+def test_blocks_of_streams_that_are_over_change_the_table(ended: bool) -> None:
+    """RFC 9113, section 5.1: what comes on a closed stream, or behind a request's end, is decoded before it is thrown away."""
+    peer, encoder = Peer(), hpack.Encoder()
+    peer.ask(3, b"")
+    if ended:
+        peer.connection.reset(3, ErrorCode.CANCEL)
+    peer.send(frame(HEADERS, END_HEADERS | END_STREAM, 3, encoder.encode([*BASE, (b"x-late", b"1")])))
+    stream = peer.ask(5, b"abc", block=encoder.encode([*BASE, (b"x-late", b"1")]))
+    assert stream.headers.fields == (("x-late", "1"),)
+
+
 # ---- limits
 
 
@@ -185,7 +197,9 @@ def test_a_block_may_not_resize_the_table_without_end() -> None:
         assert caught.value.code == ErrorCode.COMPRESSION_ERROR
 
 
-@pytest.mark.parametrize("block", [b"\x80", b"\xff\xff\xff\xff\xff\xff\xff", b"\x40", b"\x00\x05ab", b"\xc5", b"\x00\x82\xff\xff\x00"])
+@pytest.mark.parametrize(
+    "block", [b"\x80", b"\xff\xff\xff\xff\xff\xff\xff", b"\x40", b"\x00\x05ab", b"\xc5", b"\x00\x82\xff\xff\x00"]
+)
 def test_a_block_that_cannot_be_decoded_ends_the_connection(block: bytes) -> None:
     """RFC 9113, section 4.3: the table of both sides may differ from now on."""
     peer = Peer()
@@ -209,9 +223,9 @@ def test_a_block_in_parts_is_one_block() -> None:
 @pytest.mark.parametrize(
     "between",
     [
-        frame(DATA, 0, 1, b"x"),
-        frame(HEADERS, END_HEADERS, 3, REQUEST),
-        frame(CONTINUATION, END_HEADERS, 3, REQUEST),
+        frame(DATA, 0, 5, b"x"),
+        frame(HEADERS, END_HEADERS, 9, REQUEST),
+        frame(CONTINUATION, END_HEADERS, 5, REQUEST),
         frame(PING, 0, 0, b"12345678"),
         frame(0xFA, 0, 1, b""),
         frames.window_update(0, 1),
@@ -358,7 +372,9 @@ def test_malformed_trailers_end_the_stream(flags: int, block: bytes) -> None:
     assert [(answer.kind, answer.code) for answer in peer.frames()] == [(RST_STREAM, ErrorCode.PROTOCOL_ERROR)]
 
 
-@pytest.mark.parametrize(("parts", "fits"), [([b"abc"], True), ([b"a", b"bc"], True), ([b"ab"], False), ([b"ab", b"cd"], False), ([], False)])
+@pytest.mark.parametrize(
+    ("parts", "fits"), [([b"abc"], True), ([b"a", b"bc"], True), ([b"ab"], False), ([b"ab", b"cd"], False), ([], False)]
+)
 @pytest.mark.parametrize("trailers", [False, True])
 def test_the_announced_length_is_held_to(parts: list[bytes], fits: bool, trailers: bool) -> None:
     """RFC 9113, section 8.1.1: Content-Length is the sum of the DATA; else the request is malformed."""

@@ -12,16 +12,18 @@ from headgate.cli.arguments import add_connection, add_output, add_packaging
 from headgate.cli.catalog import RemoteCatalog
 from headgate.cli.connection import connect
 from headgate.cli.output import emit, note
-from headgate.cli.publish import publish
-from headgate.cli.specs import apply
+from headgate.cli.publish import found, publish
+from headgate.cli.specs import apply, overlay
 from headgate.cli.targets import has_ending, looks_like_path, missing
 from headgate.cli.waiting import until_ready
-from headgate.errors import NotFound
+from headgate.errors import InvalidRequest, NotFound
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags."""
-    parser.add_argument("what", metavar="REF|FILE", help="model, model@3, model@alias; or a model file or folder, or file.py:Class")
+    parser.add_argument(
+        "what", metavar="REF|FILE", help="model, model@3, model@alias; or a file, a folder, file.py:Class, models:/..."
+    )
     parser.add_argument("--name", help="the deployment (default: the model's name)")
     parser.add_argument("--no-wait", action="store_true", help="return at once; 'headgate status' shows what becomes of it")
     parser.add_argument("--timeout-seconds", type=float, default=600.0, metavar="S", help="how long to wait for it (default: 600)")
@@ -34,13 +36,20 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Deploy, and wait until the new revision serves and what ``--also`` names is ready."""
     api = connect(args)
-    reference = args.what
+    reference, settings = args.what, flags.settings(args)
     if looks_like_path(args.what):
-        reference = publish(RemoteCatalog(api), args.what, args).reference
+        with found(args.what, args) as models:
+            if len(models) > 1:
+                raise InvalidRequest(
+                    f"{args.what}: holds {len(models)} models ({', '.join(model.name for model in models)}), and this deploys one; "
+                    "'headgate push' registers them all, then deploy each by its name"
+                )
+            published = publish(RemoteCatalog(api), models[0], args)[-1]
+        reference, settings = published.reference, overlay(published.settings, settings)
         note(f"deploying {reference}")
     name = args.name or reference.partition("@")[0]
     try:
-        status = apply(api, name, reference, flags.settings(args))
+        status = apply(api, name, reference, settings)
     except NotFound as error:
         if reference != args.what or not has_ending(reference):
             raise

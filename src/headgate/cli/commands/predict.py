@@ -1,5 +1,5 @@
-"""Send data to a deployment and print what it answers, one row a line. DATA is a JSON row or a list of them, or a file: .json, .csv,
-.parquet, .npy; '-' (or nothing) reads JSON from standard input.
+"""Send data to a deployment and print what it answers, one row a line; an answer in parts as they come. DATA is a JSON row or a list of
+them, or a file: .json, .csv, .parquet, .npy; '-' (or nothing) reads JSON from standard input.
 """
 
 from __future__ import annotations
@@ -40,9 +40,24 @@ def run(args: argparse.Namespace) -> int:
 
     data = read(args.data)
     with Client(_url(args), key=key_of(args), ca=args.ca) as client:
+        if isinstance(data, dict) and client.metadata(args.name, version=args.version).streams:
+            return _print_parts(client, args, data)
         answer = _ask(client, args, data)
     lines = answer if isinstance(answer, list) else [answer]
     emit(args.output, answer, lambda: "\n".join(json.dumps(line, ensure_ascii=False) for line in lines))
+    return 0
+
+
+def _print_parts(client: Client, args: argparse.Namespace, row: dict[str, Any]) -> int:
+    """Print each part when it comes; as JSON for programs, all of them at the end."""
+    parts = []
+    for outputs in client.stream(args.name, row, version=args.version, timeout=args.timeout):
+        part = {name: value.tolist() if hasattr(value, "tolist") else value for name, value in outputs.items()}
+        if args.output == "json":
+            parts.append(part)
+        else:
+            print(json.dumps(part, ensure_ascii=False), flush=True)
+    emit(args.output, parts, str)
     return 0
 
 

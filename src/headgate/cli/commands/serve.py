@@ -36,6 +36,15 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--limit", type=flags.limit, action="append", default=[], metavar="NAME=N",
         help=f"a limit of the inference port, such as json_bytes=8MiB; repeatable ({', '.join(flags.LIMITS)})",
     )  # fmt: skip
+    parser.add_argument(
+        "--default-deployment", type=flags.deployment, metavar="NAME",
+        help="whom paths that name no model mean (/invocations, /ping); the home remembers it, '' forgets it (default: the only one)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--model-control", choices=("none", "explicit"), metavar="MODE",
+        help="explicit: clients with an admin key may load and unload registered models; the home remembers it (none or explicit; "
+        "default: none)",
+    )  # fmt: skip
     parser.add_argument("--access-log", action="store_true", help="write a line for every request into the gateway's log")
     flags.add_flags(parser)
     add_packaging(parser)
@@ -70,6 +79,8 @@ def run(args: argparse.Namespace) -> int:
             tls_cert=args.tls_cert,
             tls_key=args.tls_key,
             hosts=args.allow_host,
+            default_deployment=args.default_deployment,
+            model_control=args.model_control,
             require_key=not args.insecure and not (_is_loopback(args.host) and _is_loopback(args.control_host)),
             insecure=args.insecure,
             limits=dict(args.limit),

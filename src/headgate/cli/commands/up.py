@@ -6,6 +6,7 @@ import argparse
 import ctypes
 import os
 import signal
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,12 +16,12 @@ from headgate.cli.arguments import add_home, add_packaging, home_of
 from headgate.cli.catalog import RemoteCatalog
 from headgate.cli.connection import key_of, live_server
 from headgate.cli.output import note
-from headgate.cli.publish import publish
-from headgate.cli.specs import apply
+from headgate.cli.publish import found, publish
+from headgate.cli.specs import apply, overlay
 from headgate.cli.waiting import until_live, until_ready, until_routed
 from headgate.errors import HeadgateError, InvalidRequest, PermissionDenied, ServerUnreachable, Unauthenticated
 from headgate.home import Home
-from headgate.package.detect import detect
+from headgate.package.folders.base import ModelSource
 
 _PR_SET_PDEATHSIG = 1
 """From prctl(2): the signal a process gets when its parent ends."""
@@ -33,7 +34,6 @@ class Deployed(NamedTuple):
 
     name: str
     revision: str | None
-    example: Any
 
 
 class StartingCatalog(RemoteCatalog):
@@ -71,7 +71,6 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Deploy, wait, and print; the exit code is an error's only where nothing is left to serve."""
     server = _server(home_of(args))
-    _check_names(args)
     api = Api(Address(server["control_url"], key_of(args), args.ca, pinned=bool(args.ca)))
     inference = Api(Address(server["inference_url"], key_of(args), args.ca, pinned=bool(args.ca)))
     failures: list[HeadgateError] = []
@@ -79,11 +78,14 @@ def run(args: argparse.Namespace) -> int:
         print(welcome.server(server), flush=True)
         return 0
     access = welcome.Access(inference, args.ca, bool(key_of(args)))
-    for deployed in _deploy_all(args, api, failures) if args.targets else _deployed_before(api):
+    with ExitStack() as fetched:
+        models = _found(args, fetched)
+        deployments = _deploy_all(models, args, api, failures) if models else _deployed_before(api)
+    for deployed in deployments:
         try:
             status = until_ready(api, deployed.name, deployed.revision, _READY_LIMIT)
             until_routed(inference, deployed.name)
-            print(welcome.deployment(access, status, deployed.example), flush=True)
+            print(welcome.deployment(access, status), flush=True)
         except HeadgateError as error:
             failures.append(_said(error))
     return _conclude(server, api, failures)
@@ -113,27 +115,29 @@ def _is_let_in(api: Api) -> bool:
     return True
 
 
-def _check_names(args: argparse.Namespace) -> None:
-    """Refuse two targets of one name before any is deployed: the second would silently replace the first."""
+def _found(args: argparse.Namespace, fetched: ExitStack) -> list[ModelSource]:
+    """Return the models of all targets; refuse two of one name before any is deployed: the second would silently replace the first."""
     taken: dict[str, str] = {}
+    models: list[ModelSource] = []
     for target in args.targets:
-        name = args.name or detect(target, trust_pickle=args.trust_pickle).name
-        if name in taken:
-            both = f"{taken[name]} and {target}"
-            raise InvalidRequest(f"{both} would both be {name!r}; rename one, or deploy it with 'headgate deploy --name'")
-        taken[name] = target
+        for model in fetched.enter_context(found(target, args)):
+            if model.name in taken:
+                both = f"{taken[model.name]} and {target}"
+                raise InvalidRequest(f"{both} would both be {model.name!r}; rename one, or deploy it with 'headgate deploy --name'")
+            taken[model.name] = target
+            models.append(model)
+    return models
 
 
-def _deploy_all(args: argparse.Namespace, api: Api, failures: list[HeadgateError]) -> list[Deployed]:
-    """Register and deploy every target; what fails is said and does not hold up the others."""
+def _deploy_all(models: list[ModelSource], args: argparse.Namespace, api: Api, failures: list[HeadgateError]) -> list[Deployed]:
+    """Register and deploy every model; what fails is said and does not hold up the others."""
     catalog = StartingCatalog(api, fresh=not home_of(args).database.exists())
     deployed: list[Deployed] = []
-    for target in args.targets:
+    for model in models:
         try:
-            published = publish(catalog, target, args)
-            name = args.name or published.version["model"]
-            status = apply(api, name, published.reference, flags.settings(args))
-            deployed.append(Deployed(name, status["revision"], published.example))
+            published = publish(catalog, model, args)[-1]
+            status = apply(api, model.name, published.reference, overlay(published.settings, flags.settings(args)))
+            deployed.append(Deployed(model.name, status["revision"]))
         except HeadgateError as error:
             failures.append(_said(error))
     return deployed
@@ -141,7 +145,7 @@ def _deploy_all(args: argparse.Namespace, api: Api, failures: list[HeadgateError
 
 def _deployed_before(api: Api) -> list[Deployed]:
     """Return what the home has deployed."""
-    return [Deployed(found["name"], found["revision"], None) for found in api.get("/status")["deployments"]]
+    return [Deployed(entry["name"], entry["revision"]) for entry in api.get("/status")["deployments"]]
 
 
 def _said(error: HeadgateError) -> HeadgateError:
@@ -153,7 +157,7 @@ def _conclude(server: dict[str, Any], api: Api, failures: list[HeadgateError]) -
     """Say where the server is, and end it by an exit code only where it has failed and has nothing to do."""
     until_live(api)
     deployments = api.get("/status")["deployments"]
-    serving = [found["name"] for found in deployments if found["state"] in ("ready", "degraded")]
+    serving = [entry["name"] for entry in deployments if entry["state"] in ("ready", "degraded")]
     if failures and not serving:
         return failures[0].exit
     if not deployments:

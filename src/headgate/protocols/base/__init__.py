@@ -10,30 +10,39 @@ from __future__ import annotations
 
 from headgate.protocols.base.contract import (
     CONTRACT,
+    EVENT_STREAM,
     Address,
     Answer,
     Catalogue,
     DeploymentView,
+    InParts,
+    Later,
     Protocol,
     Reply,
     Request,
     Route,
     error_reply,
+    event,
 )
 from headgate.protocols.base.exchange import Batch, InferRequest, InferResponse, OutputTensor
 from headgate.protocols.base.plan import MOST_PIECES, InputPlan, Plan, Shape
+from headgate.protocols.base.statistics import Measured, SizeStatistics, Statistics, VersionState
 
 __all__ = [
     "CONTRACT",
+    "EVENT_STREAM",
     "MOST_PIECES",
     "Address",
     "Answer",
     "Batch",
     "Catalogue",
     "DeploymentView",
+    "InParts",
     "InferRequest",
     "InferResponse",
     "InputPlan",
+    "Later",
+    "Measured",
     "OutputTensor",
     "Plan",
     "Protocol",
@@ -41,5 +50,9 @@ __all__ = [
     "Request",
     "Route",
     "Shape",
+    "SizeStatistics",
+    "Statistics",
+    "VersionState",
     "error_reply",
+    "event",
 ]

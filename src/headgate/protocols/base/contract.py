@@ -8,9 +8,12 @@ from typing import Any, ClassVar, NamedTuple, Protocol as Interface
 
 import msgspec
 
-from headgate.errors import HeadgateError, MethodNotAllowed
+from headgate.errors import HeadgateError, MethodNotAllowed, Unsupported
+from headgate.journal import WishKind
 from headgate.protocols.base.exchange import InferRequest, InferResponse
 from headgate.protocols.base.plan import Plan
+from headgate.protocols.base.statistics import Statistics, VersionState
+from headgate.routes import RevisionRoute
 from headgate.tensors import Buffer
 
 
@@ -22,6 +25,44 @@ class Reply(msgspec.Struct, gc=False):
     status: int = 200
     headers: bytes = b""
     """Further header lines, each ending in CRLF."""
+
+
+class Later:
+    """The answer of an operation that is not there yet. It is given once, to whoever has asked, if he still waits."""
+
+    def __init__(self, reply: Reply) -> None:
+        self._reply = reply
+        self.sink: Any = None
+        """The exchange, once the operation has returned."""
+
+    def settle(self, error: HeadgateError | None = None) -> None:
+        """Give the answer, or an error in its place."""
+        sink, self.sink = self.sink, None
+        if sink is None or sink.gone:
+            return
+        if error is None:
+            sink.reply(self._reply)
+        else:
+            sink.fail(error)
+
+
+EVENT_STREAM = b"text/event-stream; charset=utf-8"
+
+
+def event(data: bytes) -> bytes:
+    """Return a server-sent event that carries ``data``, which has no line breaks."""
+    return b"data: %b\n\n" % data
+
+
+class InParts(NamedTuple):
+    """The form in which a protocol gives an answer that the model gives in parts."""
+
+    events: bool = False
+    """Each part as it comes, as a server-sent event with what `Protocol.encode_part` writes; an error is one, too. Else all parts at the
+    end, as `Protocol.encode_parts` writes them."""
+    only: str = ""
+    """Without events: one part will do, written by `Protocol.encode`, and this is said where their number is another. The model is
+    stopped at the second one."""
 
 
 class Route(NamedTuple):
@@ -118,6 +159,18 @@ class DeploymentView(Interface):
         """``onnx``, ``sklearn``, ... Raises `NotFound`."""
         ...
 
+    def served(self, version: str | None) -> RevisionRoute:
+        """How a version, or what an unpinned request would get, is served. Raises `NotFound` or `NotReady`."""
+        ...
+
+    def states(self) -> Sequence[VersionState]:
+        """How each version is that can be asked for, ascending."""
+        ...
+
+    def statistics(self) -> Sequence[Statistics]:
+        """What was counted of each version that can be asked for, ascending."""
+        ...
+
 
 class Catalogue(Interface):
     """What a protocol may know of the server."""
@@ -140,6 +193,22 @@ class Catalogue(Interface):
 
     def metrics(self) -> str:
         """The Prometheus exposition."""
+        ...
+
+    @property
+    def loadable(self) -> Sequence[str]:
+        """Names of models that are registered and not deployed, where clients may load them."""
+        ...
+
+    def check_administration(self) -> None:
+        """Raises `NotReady` where clients may not load and unload models."""
+        ...
+
+    def wish(self, kind: WishKind, model: str, reply: Reply) -> Later:
+        """Have control load or unload a model; ``reply`` goes back once it has.
+
+        Raises `NotReady` where clients may not, or nobody hears, and `Overloaded`.
+        """
         ...
 
 
@@ -166,6 +235,21 @@ class Protocol(ABC):
     def encode(self, request: InferRequest, response: InferResponse) -> Reply:
         """Write the answer. Raises `InvalidRequest` if the client asked for a form it cannot have."""
 
+    def in_parts(self, request: Request, infer: InferRequest) -> InParts:
+        """Say how the answer to ``infer`` goes out where the model gives it in parts. Raises `Unsupported`: this protocol has no form."""
+        raise Unsupported(
+            "the model gives its answer in parts, which this protocol has no form for; ask for it at /v2/models/NAME/generate_stream or "
+            "/predict/NAME, or by gRPC's ModelStreamInfer"
+        )
+
+    def encode_part(self, request: InferRequest, response: InferResponse) -> bytes:
+        """Write one part of an answer as one line of JSON, if `in_parts` says so. Raises as `encode` does."""
+        raise NotImplementedError
+
+    def encode_parts(self, request: InferRequest, responses: Sequence[InferResponse]) -> Reply:
+        """Write all parts of an answer, perhaps none, as one, if `in_parts` says so. Raises as `encode` does."""
+        raise NotImplementedError
+
     def worded(self, error: HeadgateError) -> HeadgateError:
         """Return an error as this protocol puts it, for clients that look for its words, whatever carries them."""
         return error
@@ -184,7 +268,7 @@ class Address(NamedTuple):
     """None: as the split decides."""
 
 
-Answer = Callable[[Request, Catalogue, Any], Reply]
+Answer = Callable[[Request, Catalogue, Any], Reply | Later]
 """Signature of the methods that `Route.operation` names, ``infer`` excepted; the last argument is what `Protocol.parse` returned."""
 
 

@@ -88,6 +88,14 @@ class GrpcProtocol(Protocol):
         """Write one answer on a stream of answers."""
         raise NotImplementedError
 
+    def encode_streamed_part(self, request: InferRequest, response: InferResponse) -> bytes:
+        """Write one part of an answer on a stream of answers."""
+        raise NotImplementedError
+
+    def encode_streamed_end(self, message: Any, request: InferRequest, response: InferResponse) -> bytes | None:
+        """Write what follows the last part of the answer to ``message``; ``response`` has no outputs. None: nothing does."""
+        raise NotImplementedError
+
     def encode_streamed_error(self, message: Any, error: HeadgateError) -> bytes | None:
         """Write an error as one answer on the stream, which goes on; None: the stream ends with the error as its status."""
         return None

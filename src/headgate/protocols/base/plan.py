@@ -55,6 +55,8 @@ class Plan:
         "signature",
         "single",
         "splittable",
+        "stateful",
+        "streams",
         "uniform",
     )
 
@@ -63,6 +65,8 @@ class Plan:
         self.signature = signature
         self.batched = signature.batched
         self.parameters = signature.parameters
+        self.stateful = signature.stateful
+        self.streams = signature.streams
         self.inputs = [InputPlan(index, spec, signature.batched) for index, spec in enumerate(signature.inputs)]
         self.by_name = {plan.name: plan for plan in self.inputs}
         self.outputs = {spec.name: index for index, spec in enumerate(signature.outputs)}
@@ -85,7 +89,8 @@ class Plan:
             return self.by_name[name]
         except KeyError:
             raise InvalidRequest(
-                f"unexpected inference input '{name[:200]}' for model '{self.model}'; it takes {sorted(self.by_name)}"
+                f"unexpected inference input '{name[:200]}' for model '{self.model}'{did_you_mean(name, self.by_name) or ';'} it takes "
+                f"{sorted(self.by_name)}"
             ) from None
 
     def output(self, name: str) -> int:
@@ -93,7 +98,8 @@ class Plan:
         index = self.outputs.get(name)
         if index is None:
             raise InvalidRequest(
-                f"unexpected inference output '{name[:200]}' for model '{self.model}'; it gives {sorted(self.outputs)}"
+                f"unexpected inference output '{name[:200]}' for model '{self.model}'{did_you_mean(name, self.outputs) or ';'} it gives "
+                f"{sorted(self.outputs)}"
             )
         return index
 

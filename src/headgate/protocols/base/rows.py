@@ -1,7 +1,7 @@
 """Rows of JSON values to the inputs of a request, and answers back to rows: what the protocols share that send no tensors.
 
-A row is an object with one member per input; the value of a tensor input is a (nested) list of the row's shape. A model without a
-batch axis takes one row, which holds its whole inputs.
+A row is an object with one member per input; the value of a tensor input is a (nested) list of the row's shape, of which a list of one
+may be written without its brackets. A model without a batch axis takes one row, which holds its whole inputs.
 
 A BYTES input is text, unless its signature says more (`headgate.package.signature.TensorSpec.content`): of ``json`` the member is the
 value itself, of ``binary`` a string in base64; the same holds for outputs.
@@ -45,13 +45,27 @@ def read_rows(plan: Plan, rows: Sequence[Row], *, numbered: bool = True) -> Infe
     return plan.finish(infer)
 
 
+def read_columns(plan: Plan, columns: Mapping[str, list[Any]]) -> InferRequest:
+    """Return the request of which ``columns`` hold, by input, a value for each row; columns no input has are not looked at.
+
+    Raises `InvalidRequest`.
+    """
+    infer = InferRequest(len(plan.inputs))
+    for into in plan.inputs:
+        if into.name in columns:
+            fill(infer, into, columns[into.name], plan)
+        elif not into.optional:
+            raise InvalidRequest(f"{into.field} ({into.dtype.name}) is missing. {usage(plan)}")
+    return plan.finish(infer)
+
+
 def fill(infer: InferRequest, into: InputPlan, values: list[Any], plan: Plan, *, numbered: bool = True) -> None:
     """Set one input of a request: ``values`` has one for each row (without a batch axis: the one). Raises `InvalidRequest`."""
     if into.content == "json":
         values = [as_text(value) for value in values]
     if not plan.batched:
-        shape = _shape_of(values[0], into)
-        data: Any = values[0]
+        data: Any = [values[0]] if into.tail == [1] and not isinstance(values[0], list) else values[0]
+        shape = _shape_of(data, into)
     else:
         if into.tail == [1]:  # a column of width one may be written without its brackets
             values = [value if isinstance(value, list) else [value] for value in values]
@@ -104,7 +118,7 @@ def are_rows(items: Sequence[Any], plan: Plan) -> bool:
 
 def is_one_tensor(plan: Plan, columns: Sequence[str]) -> bool:
     """Whether columns of these names, side by side, are the one input of a model: a tensor whose rows are lists, called otherwise."""
-    return len(plan.inputs) == 1 and len(plan.inputs[0].tail) == 1 and plan.inputs[0].name not in columns
+    return bool(columns) and len(plan.inputs) == 1 and len(plan.inputs[0].tail) == 1 and plan.inputs[0].name not in columns
 
 
 # ---- answers to rows
@@ -119,8 +133,14 @@ def columns(plan: Plan, response: InferResponse) -> dict[str, Any]:
 
 
 def answer_rows(plan: Plan, response: InferResponse) -> list[dict[str, Any]]:
-    """Return an object with all outputs for each row. Without a batch axis there is one, of whole outputs."""
+    """Return an object with all outputs for each row. Without a batch axis there is one, of whole outputs.
+
+    In one part of an answer in parts, an output that is always a list of one is that one.
+    """
     found = columns(plan, response)
+    if plan.streams:
+        ones = {spec.name for spec in plan.signature.outputs if spec.shape == (1,)}
+        return [{name: value[0] if name in ones else value for name, value in found.items()}]
     return [dict(zip(found, row, strict=True)) for row in zip(*found.values(), strict=True)] if plan.batched else [found]
 
 
@@ -155,7 +175,8 @@ def example_row(signature: Signature) -> dict[str, Any]:
     """Return a row that the model's signature allows, for people to start from."""
     skip = 1 if signature.batched else 0
     required = [spec for spec in signature.inputs if not spec.optional]
-    return {spec.name: _example(spec, spec.shape[skip:]) for spec in required or signature.inputs}
+    shapes = {spec.name: () if signature.streams and spec.shape == (1,) else spec.shape[skip:] for spec in signature.inputs}
+    return {spec.name: _example(spec, shapes[spec.name]) for spec in required or signature.inputs}
 
 
 def _example(spec: TensorSpec, shape: Sequence[int]) -> Any:
@@ -194,7 +215,8 @@ def _pack(into: InputPlan, shape: Sequence[int], data: Any, field: str) -> bytes
     if into.content != "binary":
         return packed
     try:
-        return frame_bytes(base64.b64decode(item, validate=True) for item in unframe_bytes(packed, elements(shape)))
+        items = [item.translate(None, b"\r\n") for item in unframe_bytes(packed, elements(shape))]  # MIME breaks its lines
+        return frame_bytes(base64.b64decode(item, validate=True) for item in items)
     except binascii.Error as error:
         raise InvalidRequest(f"{field}: holds any bytes, so its strings are base64, and one of them is not: {error}") from None
 

@@ -51,7 +51,7 @@ def input_schema(signature: Signature) -> Schema:
 
 def output_schema(signature: Signature) -> Schema:
     """Return the schema of the answer to a row: an object with a member for each output."""
-    outputs = {spec.name: nested_schema(element_schema(spec), _row(spec, signature)) for spec in signature.outputs}
+    outputs = {spec.name: nested_schema(element_schema(spec), _answer(spec, signature)) for spec in signature.outputs}
     return _object(outputs, list(outputs))
 
 
@@ -62,21 +62,20 @@ def prediction_schema(signature: Signature) -> Schema:
     return only if len(signature.outputs) == 1 else answer
 
 
-def instance_schema(signature: Signature) -> Schema:
-    """Return the schema of one of ``instances``: a row, or the value of the only input."""
-    row = input_schema(signature)
-    return {"anyOf": [row, *row["properties"].values()]} if len(signature.inputs) == 1 else row
-
-
 def _value(spec: TensorSpec, signature: Signature) -> Schema:
     shape, element = _row(spec, signature), element_schema(spec)
     value = nested_schema(element, shape)
     # A list of one may be written without its brackets.
-    return {"anyOf": [element, value]} if signature.batched and tuple(shape) == (1,) else value
+    return {"anyOf": [element, value]} if tuple(shape) == (1,) else value
 
 
 def _row(spec: TensorSpec, signature: Signature) -> Sequence[int]:
     return spec.shape[1:] if signature.batched else spec.shape
+
+
+def _answer(spec: TensorSpec, signature: Signature) -> Sequence[int]:
+    # In one part of an answer in parts, a list of one is written without its brackets.
+    return () if signature.streams and spec.shape == (1,) else _row(spec, signature)
 
 
 def _object(properties: dict[str, Schema], required: list[str]) -> Schema:

@@ -10,8 +10,8 @@ from typing import Any
 
 from headgate.errors import InvalidRequest
 from headgate.json_tensors import parse_json
-from headgate.protocols.base import InferRequest, InputPlan, Plan
-from headgate.protocols.base.rows import Row, are_rows, fill, is_one_tensor, read_rows, row_of, takes_documents, usage
+from headgate.protocols.base import InferRequest, Plan
+from headgate.protocols.base.rows import are_rows, is_one_tensor, read_columns, row_of, takes_documents, usage
 from headgate.tensors import Buffer
 
 FORMATS = ("dataframe_split", "dataframe_records", "instances", "inputs")
@@ -56,13 +56,15 @@ def _read_split(frame: Any, plan: Plan) -> Read:
     if not isinstance(data, list) or not all(isinstance(row, list) for row in data):
         raise InvalidRequest(f"{MALFORMED}dataframe_split.data: expected a list of rows, each a list of values")
     if names is None:
-        return read_positions(data, plan)
+        # A frame of one column, for a model whose only input is one value a row: the row is that value.
+        alone = plan.batched and len(plan.inputs) == 1 and not plan.inputs[0].tail
+        return read_positions([row[0] if alone and len(row) == 1 else row for row in data], plan)
     if not isinstance(names, list):
         raise InvalidRequest(f"{MALFORMED}dataframe_split.columns: expected a list of names, got {_named(names)}")
-    names = [str(name) for name in names]
-    if len(set(names)) < len(names):
-        raise InvalidRequest(f"{MALFORMED}dataframe_split.columns: a name is there twice, so nobody can tell which column is meant")
-    return read_frame(names, data, plan)
+    wrong = next((at for at, row in enumerate(data) if len(row) != len(names)), None)
+    if wrong is not None:
+        raise InvalidRequest(f"{MALFORMED}row {wrong} has {len(data[wrong])} values, and there are {len(names)} columns")
+    return read_frame([str(name) for name in names], [[row[at] for row in data] for at in range(len(names))], plan)
 
 
 def _read_records(records: Any, plan: Plan) -> Read:
@@ -71,7 +73,7 @@ def _read_records(records: Any, plan: Plan) -> Read:
         raise InvalidRequest(f"{MALFORMED}Dataframe records format must be a list of records. Got {got}.")
     names = list(dict.fromkeys(name for record in records for name in record))
     # As in a data frame, what some records lack is missing there, and null.
-    return read_frame(names, [[record.get(name) for name in names] for record in records], plan)
+    return read_frame(names, [[record.get(name) for record in records] for name in names], plan)
 
 
 def _read_instances(instances: Any, plan: Plan) -> Read:
@@ -81,7 +83,7 @@ def _read_instances(instances: Any, plan: Plan) -> Read:
         raise InvalidRequest(f"{MALFORMED}instances: expected a list, got {_named(instances)}")
     if are_rows(instances, plan):
         return _read_records(instances, plan)
-    return _from_rows([row_of(item, plan, f"instances[{at}]: ") for at, item in enumerate(instances)], plan), []
+    return read_positions(instances, plan, "instances[{}]: ")
 
 
 def _read_inputs(inputs: Any, plan: Plan) -> Read:
@@ -94,13 +96,11 @@ def _read_inputs(inputs: Any, plan: Plan) -> Read:
         inputs = {plan.inputs[0].name: inputs}
     if plan.batched and not any(isinstance(value, list) for value in inputs.values()):
         inputs = {name: [value] for name, value in inputs.items()}  # values of one row
-    infer = InferRequest(len(plan.inputs))
-    for into in (into for into in plan.inputs if into.name in inputs):
-        value = inputs[into.name]
-        if plan.batched and not isinstance(value, list):
-            raise InvalidRequest(f"inputs.{into.name}: expected a list with a value for each row, got {_named(value)}")
-        fill(infer, into, [_nan(part, into) for part in (value if plan.batched else [value])], plan)
-    return plan.finish(infer), [name for name in inputs if name not in plan.by_name]
+    for name, value in inputs.items() if plan.batched else ():
+        if name in plan.by_name and not isinstance(value, list):
+            raise InvalidRequest(f"inputs.{name[:200]}: expected a list with a value for each row, got {_named(value)}")
+    whole = inputs if plan.batched else {name: [value] for name, value in inputs.items()}
+    return _from_columns(whole, plan), [name for name in inputs if name not in plan.by_name]
 
 
 _READERS: Mapping[str, Callable[[Any, Plan], Read]] = {
@@ -124,41 +124,45 @@ def _named(value: Any) -> str:
     )
 
 
-def read_frame(names: Sequence[str], data: Sequence[Sequence[Any]], plan: Plan) -> Read:
+def read_frame(names: Sequence[str], columns: Sequence[list[Any]], plan: Plan) -> Read:
     """Read a data frame: by the names of its columns, or, for a model that takes one tensor, all of them side by side."""
-    wrong = next((at for at, row in enumerate(data) if len(row) != len(names)), None)
-    if wrong is not None:
-        raise InvalidRequest(f"{MALFORMED}row {wrong} has {len(data[wrong])} values, and there are {len(names)} columns")
+    if len(set(names)) < len(names):
+        raise InvalidRequest(f"{MALFORMED}a column is there twice, so nobody can tell which one is meant: {list(names)[:20]}")
     if is_one_tensor(plan, names):
-        return _from_rows([{plan.inputs[0].name: list(row)} for row in data], plan), []
-    lacking = [into.name for into in plan.inputs if not into.optional and into.name not in names]
+        return _from_columns({plan.inputs[0].name: [list(row) for row in zip(*columns, strict=True)]}, plan), []
+    table = dict(zip(names, columns, strict=True))
+    lacking = [into.name for into in plan.inputs if not into.optional and into.name not in table]
     if lacking:
         raise InvalidRequest(f"Model is missing inputs {lacking}; got the columns {list(names)[:20]}. {usage(plan)}")
-    rows = [dict(zip(names, row, strict=True)) for row in data]
-    # Nothing at all where something may be left out: a column of nulls is how a data frame leaves it out.
-    absent = {into.name for into in plan.inputs if into.optional and all(row.get(into.name) is None for row in rows)}
-    kept = [{name: value for name, value in row.items() if name not in absent} for row in rows] if absent else rows
-    return _from_rows(kept, plan), [name for name in names if name not in plan.by_name]
+    # A column of nulls is how a data frame leaves out what may be left out.
+    for into in plan.inputs:
+        if into.optional and all(value is None for value in table.get(into.name, ())):
+            table.pop(into.name, None)
+    if not plan.batched and all(into.shape == [-1] for into in plan.inputs):
+        table = {name: [values] for name, values in table.items()}  # the frame is the input: each column a whole tensor
+    return _from_columns(table, plan), [name for name in names if name not in plan.by_name]
 
 
-def read_positions(data: Sequence[list[Any]], plan: Plan) -> Read:
-    """Read rows without names: all inputs in their order, or the values of the one tensor."""
-    if len(plan.inputs) == 1 and not plan.inputs[0].tail and all(len(row) == 1 for row in data):
-        return _from_rows([{plan.inputs[0].name: row[0]} for row in data], plan), []
-    return _from_rows([row_of(row, plan, f"row {at}: ") for at, row in enumerate(data)], plan), []
+def read_positions(rows: Sequence[Any], plan: Plan, where: str = "row {}: ") -> Read:
+    """Read rows without names: the value of the only input each, or a list of all inputs in their order."""
+    if len(plan.inputs) == 1:
+        return _from_columns({plan.inputs[0].name: list(rows)}, plan), []
+    for at, row in enumerate(rows):
+        if not isinstance(row, list) or len(row) != len(plan.inputs):
+            row_of(row, plan, where.format(at))  # says what is wrong
+    return _from_columns({name: [row[at] for row in rows] for at, name in enumerate(plan.by_name)}, plan), []
 
 
-def _from_rows(rows: Sequence[Row], plan: Plan) -> InferRequest:
-    if not plan.batched and len(rows) != 1:
-        raise InvalidRequest(f"model '{plan.model}' has no batch axis: send one row, with its whole inputs, got {len(rows)}")
-    floats = [into for into in plan.inputs if into.dtype.kind == "float"]
-    return read_rows(
-        plan, [{**row, **{into.name: _nan(row[into.name], into) for into in floats if into.name in row}} for row in rows]
-    )
+def _from_columns(table: Mapping[str, list[Any]], plan: Plan) -> InferRequest:
+    rows = max((len(values) for values in table.values()), default=0)
+    if not plan.batched and rows != 1:
+        raise InvalidRequest(f"model '{plan.model}' has no batch axis: send one row, with its whole inputs, got {rows}")
+    floats = [into.name for into in plan.inputs if into.dtype.kind == "float" and into.name in table]
+    return read_columns(plan, {**table, **{name: [_nan(value) for value in table[name]] for name in floats}})
 
 
-def _nan(value: Any, into: InputPlan) -> Any:
-    """Return ``value`` with NaN for null, where the input is of floats."""
-    if value is None and into.dtype.kind == "float":
+def _nan(value: Any) -> Any:
+    """Return ``value`` with NaN for null."""
+    if value is None:
         return float("nan")
-    return [_nan(part, into) for part in value] if isinstance(value, list) else value
+    return [_nan(part) for part in value] if isinstance(value, list) else value

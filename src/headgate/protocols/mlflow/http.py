@@ -27,7 +27,7 @@ from headgate import __version__
 from headgate.errors import HeadgateError, NotAcceptable, NotReady, Unsupported, UnsupportedMedia
 from headgate.json_tensors import encode_values
 from headgate.protocols.base import Catalogue, InferRequest, InferResponse, Plan, Protocol, Reply, Request, Route, error_reply
-from headgate.protocols.base.rows import predictions
+from headgate.protocols.base.rows import answer_rows, columns, predictions
 from headgate.protocols.mlflow.frames import MALFORMED, read_json
 from headgate.protocols.mlflow.tables import read_csv, write_csv
 from headgate.tensors import Buffer
@@ -90,10 +90,7 @@ class MLflow(Protocol):
         headers = _ignored(wire.ignored)
         if wire.csv:
             return Reply(write_csv(wire.plan, response), b"text/csv; charset=utf-8", headers=headers)
-        found: Any = predictions(wire.plan, response)
-        if not wire.plan.batched:
-            found = found[0]
-        return Reply(encode_values({"predictions": found}), headers=headers)
+        return Reply(encode_values({"predictions": _laid_out(wire.plan, response)}), headers=headers)
 
     def encode_error(self, error: HeadgateError) -> Reply:
         """``{"error_code": MLflow's word, "message": text}``."""
@@ -156,6 +153,17 @@ def _wants_csv(accept: str) -> bool:
 def _quality(media: str, qualities: Mapping[str, float]) -> float:
     ranges = (media, f"{media.partition('/')[0]}/*", "*/*")
     return next((qualities[name] for name in ranges if name in qualities), 0.0)
+
+
+def _laid_out(plan: Plan, response: InferResponse) -> Any:
+    """Return the predictions as the model's own server would give them: a list, records, or an object of columns."""
+    if plan.signature.answers == "columns":
+        return columns(plan, response)
+    if plan.signature.answers == "records" and not plan.batched:
+        found = columns(plan, response)
+        return [dict(zip(found, row, strict=True)) for row in zip(*found.values(), strict=True)]
+    rows: list[Any] = answer_rows(plan, response) if plan.signature.answers == "records" else predictions(plan, response)
+    return rows if plan.batched else rows[0]
 
 
 def _ignored(names: Sequence[str]) -> bytes:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from headgate.errors import InvalidRequest
@@ -23,20 +24,30 @@ _MISSING = frozenset({"", "na", "n/a", "#n/a", "<na>", "nan", "null", "none"})
 def read_csv(body: Buffer, plan: Plan, header: str | None) -> Read:
     """Read rows; ``header``: ``present``, ``absent``, or None where the first line must tell. Raises `InvalidRequest`."""
     try:
-        lines = [line for line in csv.reader(io.StringIO(str(body, "utf-8-sig"), newline=""), strict=True) if line]
+        lines = (line for line in csv.reader(io.StringIO(str(body, "utf-8-sig"), newline=""), strict=True) if line)
+        first = next(lines, None)
+        if first is None:
+            raise InvalidRequest(f"{MALFORMED}Failed to parse input as CSV: there is no line in it")
+        if header == "present" or (header is None and has_header(first, plan)):
+            one = is_one_tensor(plan, first)
+            named = _in_order(plan, len(first)) if one else [plan.by_name.get(name) for name in first]
+            return read_frame(first, _columns(lines, named), plan)
+        in_order = _in_order(plan, len(first))
+        columns = _columns(itertools.chain([first], lines), in_order)
     except (UnicodeDecodeError, csv.Error) as error:
         raise InvalidRequest(f"{MALFORMED}Failed to parse input as CSV: {error}") from None
-    if not lines:
-        raise InvalidRequest(f"{MALFORMED}Failed to parse input as CSV: there is no line in it")
-    if header == "present" or (header is None and has_header(lines[0], plan)):
-        names, *lines = lines
-        if len(set(names)) < len(names):
-            raise InvalidRequest(f"{MALFORMED}the header has a name twice, so nobody can tell which column is meant")
-        one = is_one_tensor(plan, names)
-        named = _in_order(plan, len(names)) if one else [plan.by_name.get(name) for name in names]
-        return read_frame(names, [_row(line, named, at) for at, line in enumerate(lines)], plan)
-    in_order = _in_order(plan, len(lines[0]))
-    return read_positions([_row(line, in_order, at) for at, line in enumerate(lines)], plan)
+    if len(plan.inputs) == 1 and len(columns) == 1 and not plan.inputs[0].tail:
+        return read_positions(columns[0], plan)
+    return read_positions([list(row) for row in zip(*columns, strict=True)], plan)
+
+
+def _columns(lines: Iterable[Sequence[str]], inputs: Sequence[InputPlan | None]) -> list[list[Any]]:
+    """Return the values of each column, line by line: a list for each line would be many times as large as the text."""
+    columns: list[list[Any]] = [[] for _ in inputs]
+    for at, line in enumerate(lines):
+        for column, value in zip(columns, _row(line, inputs, at), strict=True):
+            column.append(value)
+    return columns
 
 
 def has_header(first: Sequence[str], plan: Plan) -> bool:

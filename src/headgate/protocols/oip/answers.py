@@ -7,10 +7,14 @@ from __future__ import annotations
 
 from headgate.protocols.base import InferRequest, InferResponse, OutputTensor
 from headgate.protocols.base.wireformat import delimited, tag, varint
+from headgate.protocols.oip.classification import classified
 from headgate.tensors import Buffer
 
-FINAL = delimited(4, delimited(1, b"triton_final_response") + delimited(2, b"\x08\x01"))
+_FINAL_RESPONSE = delimited(1, b"triton_final_response")
+FINAL = delimited(4, _FINAL_RESPONSE + delimited(2, b"\x08\x01"))
 """The parameter ``triton_final_response`` with the value true: of the answers to one request, this is the last."""
+NOT_FINAL = delimited(4, _FINAL_RESPONSE + delimited(2, b"\x08\x00"))
+"""The same with false."""
 _RAW = tag(6)
 
 
@@ -22,14 +26,23 @@ class Answers:
         self._described: dict[tuple[object, ...], bytes] = {}
 
     def write(self, request: InferRequest, response: InferResponse, parameters: bytes = b"") -> bytes:
-        """Return the answer: outputs as asked for, in that order, always raw. ``request.outputs`` holds indices, or None."""
+        """Return the answer: outputs as asked for, in that order, always raw.
+
+        ``request.outputs`` holds indices, or None; ``request.wire`` of which of them classes are asked for, or None.
+        """
         parts: list[Buffer] = [self._head(response.model, response.version)]
         if request.id is not None:
             parts.append(delimited(3, request.id.encode()))
         parts.append(parameters)
         outputs = response.outputs
-        if request.outputs is not None:
-            outputs = [outputs[index] for index in request.outputs]
+        if request.outputs is not None and outputs:  # none follow the last part of an answer
+            classes = request.wire
+            if classes is None:
+                outputs = [outputs[index] for index in request.outputs]
+            else:
+                outputs = [
+                    classified(outputs[index], classes[index]) if index in classes else outputs[index] for index in request.outputs
+                ]
         for output in outputs:
             parts.append(self._describe(output))
         for output in outputs:

@@ -10,9 +10,10 @@ import msgspec
 from headgate.errors import InvalidRequest, Unsupported
 from headgate.json_tensors import NOT_JSON, check_depth, parse_json, parse_tolerant
 from headgate.protocols.base import Plan
+from headgate.protocols.oip.classification import Classes, wanted
 from headgate.tensors import Buffer
 
-_RESERVED = ("sequence_id", "sequence_start", "sequence_end")
+_SEQUENCE = ("sequence_id", "sequence_start", "sequence_end")
 
 
 class Output(msgspec.Struct, gc=False):
@@ -106,8 +107,11 @@ def _convert(parsed: Any) -> Body:
         raise InvalidRequest(f"Unable to parse '{where}': {'it is missing' if missing else text[:1].lower() + text[1:]}") from None
 
 
-def check_parameters(parameters: Mapping[str, Any]) -> None:
-    """Refuse parameters the protocol has no room for, and those that are reserved. Raises `InvalidRequest` or `Unsupported`."""
+def check_parameters(parameters: Mapping[str, Any], *, stateful: bool = False) -> None:
+    """Refuse parameters the protocol has no room for, and those that are reserved. Raises `InvalidRequest` or `Unsupported`.
+
+    ``stateful``: they are those of a request to a model that keeps state, to which sequences mean something.
+    """
     for key, value in parameters.items():
         if key.startswith("triton_"):
             raise InvalidRequest(
@@ -115,18 +119,24 @@ def check_parameters(parameters: Mapping[str, Any]) -> None:
             )
         if type(value) not in (str, int, float, bool):
             raise InvalidRequest(f"parameter '{key[:100]}': expected a string, number or boolean, got {type(value).__name__}")
-        if key in _RESERVED:
-            raise Unsupported(f"parameter '{key}': this server has no sequence batching; leave it out")
-        if key in ("shared_memory_region", "classification"):
-            raise Unsupported(f"parameter '{key}': this server does not offer it; leave it out")
+        if key in _SEQUENCE and not stateful:
+            raise Unsupported(
+                f"parameter '{key}': sequences are for requests to models that keep state, and this is none; leave it out"
+            )
+        if key == "shared_memory_region":
+            raise Unsupported(f"parameter '{key}': Client shared memory is disabled: this server does not offer it; leave it out")
+        if key == "classification":
+            raise InvalidRequest("parameter 'classification': it is one of a requested output, not of a request or an input")
 
 
-def output_binary(output: Output, default: bool) -> bool:
-    """Whether an output is wanted in binary form; ``default`` is what the request says for all of them."""
-    if not output.parameters:
-        return default
-    check_parameters(output.parameters)
-    return flag(output.parameters.get("binary_data", default), "binary_data")
+def output_parameters(given: Mapping[str, Any] | None, index: int, plan: Plan) -> tuple[Mapping[str, Any], Classes | None]:
+    """Return the parameters of a requested output, checked, without ``classification``; and what that asks for. Raises as they do."""
+    if not given:
+        return {}, None
+    parameters = dict(given)
+    classes = wanted(parameters.pop("classification", 0), index, plan)
+    check_parameters(parameters)
+    return parameters, classes
 
 
 def flag(value: Any, name: str) -> bool:

@@ -12,40 +12,27 @@ from contextlib import suppress
 from typing import Any, ClassVar
 
 from headgate import __version__
-from headgate.errors import HeadgateError, InvalidRequest, NotReady, UnknownModel, Unsupported
-from headgate.protocols.base import Address, Catalogue, InferRequest, InferResponse, Plan, Reply, Request, Route
-from headgate.protocols.base.grpc import GrpcProtocol, Messages
+from headgate.errors import HeadgateError, InvalidRequest, UnknownModel, Unsupported
+from headgate.protocols.base import Address, Catalogue, InferRequest, InferResponse, InParts, Plan, Reply, Request, Route
+from headgate.protocols.base.grpc import GrpcProtocol
 from headgate.protocols.base.skeletons import LONGEST, Skeletons
 from headgate.protocols.base.wireformat import delimited
 from headgate.protocols.oip import contents
-from headgate.protocols.oip.answers import FINAL, Answers
-from headgate.protocols.oip.body import check_parameters, flag, priority, timeout
-from headgate.protocols.oip.http import EXTENSIONS
+from headgate.protocols.oip.answers import FINAL, NOT_FINAL, Answers
+from headgate.protocols.oip.body import check_parameters, flag, output_parameters, priority, timeout
+from headgate.protocols.oip.classification import Classes
+from headgate.protocols.oip.extensions import EXTENSIONS
 from headgate.protocols.oip.layout import remember
+from headgate.protocols.oip.messages import MESSAGES, SERVICE
 from headgate.tensors import Buffer
 
-_SERVICE = "inference.GRPCInferenceService"
 _LARGE = 32 * 1024
 """Bytes from which on tensors are cut out of a message before a message class would copy them, twice."""
-_NO_SHARED_MEMORY = "Client shared memory is disabled; send tensors in raw_input_contents instead"
-_OFF = {
-    "SystemSharedMemoryStatus": _NO_SHARED_MEMORY,
-    "SystemSharedMemoryRegister": _NO_SHARED_MEMORY,
-    "SystemSharedMemoryUnregister": _NO_SHARED_MEMORY,
-    "CudaSharedMemoryStatus": _NO_SHARED_MEMORY,
-    "CudaSharedMemoryRegister": _NO_SHARED_MEMORY,
-    "CudaSharedMemoryUnregister": _NO_SHARED_MEMORY,
-    "ModelConfig": "the server does not support model configuration; ModelMetadata says what a model takes and gives",
-    "ModelStatistics": "the server does not support model statistics; GET /metrics counts requests, rows and times",
-    "RepositoryIndex": "the server does not support the model repository index; GET /v2/models lists what is deployed",
-    "TraceSetting": "the server does not support trace",
-    "LogSettings": "the server does not support dynamic logging",
-}
-"""Methods of features that are not here, and what is said of them."""
+_EMPTY_FINAL = "triton_enable_empty_final_response"
 
 
 def _route(method: str, operation: str, scope: str = "infer", *, streaming: bool = False) -> Route:
-    return Route("POST", f"/{_SERVICE}/{method}", operation, scope, "grpc", streaming=streaming)
+    return Route("POST", f"/{SERVICE}/{method}", operation, scope, "grpc", streaming=streaming)
 
 
 class Outline:
@@ -74,11 +61,11 @@ class Incoming:
 
 
 class OIPGrpc(GrpcProtocol):
-    """``inference.GRPCInferenceService``."""
+    """The methods of ``inference.GRPCInferenceService`` that are the protocol's."""
 
     name: ClassVar[str] = "oip_grpc"
-    messages = Messages("headgate.protocols.oip", "messages.binpb")
-    service = _SERVICE
+    messages = MESSAGES
+    service = SERVICE
     routes: ClassVar[Sequence[Route]] = (
         _route("ModelInfer", "infer"),
         _route("ModelStreamInfer", "infer", streaming=True),
@@ -87,9 +74,6 @@ class OIPGrpc(GrpcProtocol):
         _route("ModelReady", "model_ready"),
         _route("ServerMetadata", "server_metadata"),
         _route("ModelMetadata", "model_metadata"),
-        _route("RepositoryModelLoad", "load_or_unload", "admin"),
-        _route("RepositoryModelUnload", "load_or_unload", "admin"),
-        *(_route(method, "not_offered") for method in _OFF),
     )
 
     def __init__(self) -> None:
@@ -174,26 +158,29 @@ class OIPGrpc(GrpcProtocol):
 
     def _read_wishes(self, infer: InferRequest, asked: Any, plan: Plan) -> None:
         parameters = contents.read_parameters(asked.parameters)
-        # There is one answer to a request, and it says that it is the last: no empty one need follow it.
-        flag(parameters.pop("triton_enable_empty_final_response", False), "triton_enable_empty_final_response")
-        check_parameters(parameters)
+        # A whole answer says that it is the last; an empty one follows only the parts of an answer in parts.
+        flag(parameters.pop(_EMPTY_FINAL, False), _EMPTY_FINAL)
+        check_parameters(parameters, stateful=plan.stateful)
         infer.timeout = timeout(parameters.pop("timeout", None))
         infer.priority = priority(parameters.pop("priority", 0))
         infer.parameters = parameters or None
         wanted: list[int] = []
+        classes: dict[int, Classes] = {}
         for output in asked.outputs:
             index = plan.output(output.name)
             if index in wanted:
                 raise InvalidRequest(f"output '{output.name}' already exists in request")
-            if output.parameters:
-                check_parameters(contents.read_parameters(output.parameters))
+            _, most = output_parameters(contents.read_parameters(output.parameters), index, plan)
+            if most is not None:
+                classes[index] = most
             wanted.append(index)
         infer.outputs = wanted or None
+        infer.wire = classes or None
 
     def _keep(self, message: Incoming, infer: InferRequest, order: list[int], plan: Plan) -> None:
         """Know messages like this one from now on, where nothing in the bytes of its tensors had to be looked at."""
-        # Strings and booleans are checked byte by byte, and an id belongs to one request.
-        if infer.id is not None or any(plan.inputs[index].dtype.kind in ("bytes", "bool") for index in order):
+        # Strings and booleans are checked byte by byte, and an id belongs to one request, or to one sequence.
+        if infer.id is not None or plan.stateful or any(plan.inputs[index].dtype.kind in ("bytes", "bool") for index in order):
             return
         view = memoryview(message.body)
         if len(view) - sum(len(infer.data[index]) for index in order) > LONGEST:
@@ -216,6 +203,26 @@ class OIPGrpc(GrpcProtocol):
 
     def encode_streamed(self, request: InferRequest, response: InferResponse) -> bytes:
         """Write one answer on a stream: the only one to its request, marked as the last."""
+        return delimited(2, self._answers.write(request, response, FINAL))
+
+    def in_parts(self, request: Request, infer: InferRequest) -> InParts:
+        """Raises `Unsupported`: a unary call has room for one answer."""
+        raise Unsupported(
+            "ModelInfer RPC doesn't support models with decoupled transaction policy: the model gives its answer in parts; call "
+            "ModelStreamInfer"
+        )
+
+    def encode_streamed_part(self, request: InferRequest, response: InferResponse) -> bytes:
+        """Write one part, marked as not the last: whether it is, only shows later."""
+        return delimited(2, self._answers.write(request, response, NOT_FINAL))
+
+    def encode_streamed_end(self, message: Incoming, request: InferRequest, response: InferResponse) -> bytes | None:
+        """Write the empty answer that says that it is the last, where the client has asked for it."""
+        if message.message is None:
+            self._read(message)
+        asked = message.message.parameters
+        if _EMPTY_FINAL not in asked or not asked[_EMPTY_FINAL].bool_param:
+            return None
         return delimited(2, self._answers.write(request, response, FINAL))
 
     def encode_streamed_error(self, message: Incoming | None, error: HeadgateError) -> bytes | None:
@@ -267,16 +274,3 @@ class OIPGrpc(GrpcProtocol):
             platform=deployment.platform(version),
             **tensors,
         )
-
-    # ---- what is not here
-
-    def load_or_unload(self, _: Request, catalogue: Catalogue, _message: Any) -> Reply:
-        """Raises `NotReady`: administration has a port of its own."""
-        raise NotReady(
-            "explicit model load / unload is not allowed if polling is enabled: deploy with 'headgate deploy' instead",
-            retry_after=None,
-        )
-
-    def not_offered(self, request: Request, catalogue: Catalogue, _message: Any) -> Reply:
-        """Raises `Unsupported`."""
-        raise Unsupported(_OFF[request.path.rpartition("/")[2]])

@@ -12,16 +12,28 @@ from typing import Any, ClassVar
 import msgspec
 
 from headgate import __version__
-from headgate.errors import InvalidRequest, NotReady
+from headgate.errors import InvalidRequest, NotReady, Unsupported
 from headgate.json_tensors import encode_values, unpack_values
 from headgate.package.signature import TensorSpec
-from headgate.protocols.base import Catalogue, InferRequest, InferResponse, OutputTensor, Plan, Protocol, Reply, Request, Route
-from headgate.protocols.oip.body import Body, check_parameters, flag, output_binary, parse, priority, timeout
+from headgate.protocols.base import (
+    Catalogue,
+    InferRequest,
+    InferResponse,
+    InParts,
+    OutputTensor,
+    Plan,
+    Protocol,
+    Reply,
+    Request,
+    Route,
+)
+from headgate.protocols.oip.body import Body, check_parameters, flag, output_parameters, parse, priority, timeout
+from headgate.protocols.oip.classification import Classes, classified
+from headgate.protocols.oip.extensions import EXTENSIONS
 from headgate.protocols.oip.inputs import header_length, pack, pack_binary, read_raw
 from headgate.protocols.oip.layout import keep, known
 from headgate.tensors import Buffer, elements
 
-EXTENSIONS = ["binary_tensor_data", "parameters", "schedule_policy"]
 _OCTETS = b"application/octet-stream"
 
 
@@ -92,7 +104,7 @@ class OIP(Protocol):
 
     def _read_wishes(self, request: InferRequest, body: Body, plan: Plan) -> None:
         parameters = dict(body.parameters or {})
-        check_parameters(parameters)
+        check_parameters(parameters, stateful=plan.stateful)
         binary = flag(parameters.pop("binary_data_output", False), "binary_data_output")
         request.timeout = timeout(parameters.pop("timeout", None))
         request.priority = priority(parameters.pop("priority", 0))
@@ -102,12 +114,17 @@ class OIP(Protocol):
                 request.outputs = [(index, True) for index in plan.outputs.values()]
             return
         wanted: dict[int, bool] = {}
+        classes: dict[int, Classes] = {}
         for output in body.outputs:
             index = plan.output(output.name)
             if index in wanted:
                 raise InvalidRequest(f"output '{output.name}' already exists in request")
-            wanted[index] = output_binary(output, binary)
+            asked, most = output_parameters(output.parameters, index, plan)
+            wanted[index] = flag(asked.get("binary_data", binary), "binary_data")
+            if most is not None:
+                classes[index] = most
         request.outputs = list(wanted.items())
+        request.wire = classes or None
 
     # ---- answers
 
@@ -120,8 +137,11 @@ class OIP(Protocol):
             parts = [self._json_output(output) for output in response.outputs]
             return Reply(head + b'"outputs":[' + b",".join(parts) + b"]}")
         parts, blobs = [], []
+        classes = request.wire
         for index, binary in request.outputs:
             output = response.outputs[index]
+            if classes is not None and index in classes:
+                output = classified(output, classes[index])
             if binary:
                 blobs.append(output.data)
                 parts.append(self._output(output) + b',"parameters":{"binary_data_size":%d}}' % len(output.data))
@@ -131,6 +151,13 @@ class OIP(Protocol):
         if not blobs:
             return Reply(json)
         return Reply(b"".join((json, *blobs)), _OCTETS, headers=b"inference-header-content-length: %d\r\n" % len(json))
+
+    def in_parts(self, request: Request, infer: InferRequest) -> InParts:
+        """Raises `Unsupported`: there is room for one answer."""
+        raise Unsupported(
+            "HTTP end point doesn't support models with decoupled transaction policy: the model gives its answer in parts; ask for them at "
+            "/v2/models/NAME/generate_stream"
+        )
 
     def _head(self, response: InferResponse) -> bytes:
         key = (response.model, response.version)
@@ -190,6 +217,7 @@ class OIP(Protocol):
                 "versions": [str(number) for number in deployment.versions()],
                 "platform": deployment.platform(version),
                 **tensors,
+                **({"streams": True} if plan.streams else {}),
             }
         )
 

@@ -31,7 +31,7 @@ class Layout(NamedTuple):
         for index, start, stop in self.cuts:
             request.data[index] = body[start:stop]
         request.shapes = first.shapes
-        request.outputs, request.parameters = first.outputs, first.parameters
+        request.outputs, request.wire, request.parameters = first.outputs, first.wire, first.parameters
         request.timeout, request.priority = first.timeout, first.priority
         request.rows, request.key = first.rows, first.key
         return request
@@ -48,8 +48,8 @@ def keep(plan: Plan, json: bytes, length: int, request: InferRequest, order: lis
 
     ``order`` holds the indices of its inputs as they follow each other in the body.
     """
-    # Strings and booleans are checked byte by byte, and an id belongs to one request.
-    if plan.kind not in ("float", "int") or request.id is not None or len(json) > _LONGEST:
+    # Strings and booleans are checked byte by byte, and an id belongs to one request, or to one sequence.
+    if plan.kind not in ("float", "int") or plan.stateful or request.id is not None or len(json) > _LONGEST:
         return
     cuts, start = [], len(json)
     for index in order:
@@ -66,6 +66,6 @@ def remember(plan: Plan, key: object, cuts: list[tuple[int, int, int]], request:
     if len(plan.notes) >= _KEPT:
         plan.notes.clear()
     example = InferRequest(len(request.data))
-    for name in ("shapes", "outputs", "parameters", "timeout", "priority", "rows", "key"):
+    for name in ("shapes", "outputs", "wire", "parameters", "timeout", "priority", "rows", "key"):
         setattr(example, name, getattr(request, name))
     plan.notes[key] = Layout(cuts, example)

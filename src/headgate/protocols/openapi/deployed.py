@@ -10,16 +10,15 @@ import msgspec
 from headgate.errors import NotReady
 from headgate.package.signature import Signature, TensorSpec
 from headgate.protocols.base import DeploymentView
-from headgate.protocols.base.rows import example_row
 from headgate.protocols.base.schemas import (
     Schema,
     element_schema,
     input_schema,
-    instance_schema,
     nested_schema,
     output_schema,
     prediction_schema,
 )
+from headgate.protocols.base.shown import shown_row
 from headgate.protocols.openapi.parts import PROBLEM_REFS, content, get, has
 
 
@@ -30,7 +29,7 @@ class Deployed(NamedTuple):
     dialect: str
     signature: Signature
     row: Any
-    """An example: a row, or what else the package gives as one."""
+    """An example."""
 
     def ref(self, kind: str) -> Schema:
         """Return a reference to one of its schemas."""
@@ -41,7 +40,6 @@ class Deployed(NamedTuple):
         return {
             f"{self.name}.Row": input_schema(self.signature),
             f"{self.name}.Answer": output_schema(self.signature),
-            f"{self.name}.Instance": instance_schema(self.signature),
             f"{self.name}.Prediction": prediction_schema(self.signature),
         }
 
@@ -76,7 +74,10 @@ class Deployed(NamedTuple):
         inputs = self.signature.inputs
         members: Schema = {
             "id": {"type": ["string", "null"]},
-            "parameters": {"type": ["object", "null"], "description": "among them timeout (microseconds), priority and binary_data_output"},
+            "parameters": {
+                "type": ["object", "null"],
+                "description": "among them timeout (microseconds), priority and binary_data_output",
+            },
             "inputs": {
                 "type": "array",
                 "items": {"oneOf": [_tensor(spec, nested=True) for spec in inputs]},
@@ -98,12 +99,8 @@ class Deployed(NamedTuple):
         return {"type": "object", "properties": members, "required": ["inputs"]}
 
     def _tensor_example(self) -> Any:
-        row = example_row(self.signature)
-        return {
-            "inputs": [
-                _tensor_of(spec, row[spec.name], self.signature.batched) for spec in self.signature.inputs if spec.name in row
-            ]
-        }
+        signature, row = self.signature, self.row
+        return {"inputs": [_tensor_of(spec, row[spec.name], signature.batched) for spec in signature.inputs if spec.name in row]}
 
     def _answer(self) -> Schema:
         outputs = {"type": "array", "items": {"oneOf": [_tensor(spec, nested=False) for spec in self.signature.outputs]}}
@@ -122,16 +119,7 @@ def deployed(deployment: DeploymentView) -> Deployed | None:
         signature, example = deployment.plan(None).signature, deployment.example()
     except NotReady:
         return None
-    row = example if _are_rows(example, signature) else example_row(signature)
-    return Deployed(deployment.name, deployment.dialect, signature, row)
-
-
-def _are_rows(example: Any, signature: Signature) -> bool:
-    """Whether a package's example is a row or a list of rows: it may be a whole request, or a bare tensor."""
-    rows = example if isinstance(example, list) and signature.batched else [example]
-    names = {spec.name for spec in signature.inputs}
-    required = {spec.name for spec in signature.inputs if not spec.optional}
-    return bool(rows) and all(isinstance(row, dict) and required <= row.keys() <= names for row in rows)
+    return Deployed(deployment.name, deployment.dialect, signature, shown_row(example, signature))
 
 
 def _tensor(spec: TensorSpec, *, nested: bool) -> Schema:
@@ -153,10 +141,15 @@ def _tensor(spec: TensorSpec, *, nested: bool) -> Schema:
 
 
 def _tensor_of(spec: TensorSpec, value: Any, batched: bool) -> Any:
-    shape = [2 if size < 0 else size for size in (spec.shape[1:] if batched else spec.shape)]
     if spec.content == "json":
         value = msgspec.json.encode(value).decode()
+    tail, shape = spec.shape[1:] if batched else spec.shape, _sizes(value)
+    shape += [1] * (len(tail) - len(shape))  # a column of width one, written without its brackets
     return {"name": spec.name, "datatype": spec.dtype, "shape": [1, *shape] if batched else shape, "data": _flat(value)}
+
+
+def _sizes(value: Any) -> list[int]:
+    return [len(value), *(_sizes(value[0]) if value else ())] if isinstance(value, list) else []
 
 
 def _flat(value: Any) -> list[Any]:
@@ -166,19 +159,17 @@ def _flat(value: Any) -> list[Any]:
 # ---- the /v1 paths of each dialect
 
 
-def first(row: Any) -> Any:
-    """Return the first of several rows, or the row."""
-    return row[0] if isinstance(row, list) else row
-
-
 def _instances(it: Deployed) -> Schema:
-    """Return the schema of a list of rows; without a batch axis it holds one."""
-    one = {} if it.signature.batched else {"minItems": 1, "maxItems": 1}
-    return has("instances", {"type": "array", "items": it.ref("Instance"), **one})
+    """Return the schema of a list of rows, or of values of the only input; without a batch axis it holds one."""
+    length = {} if it.signature.batched else {"minItems": 1, "maxItems": 1}
+    kinds = [it.ref("Row")]
+    if len(it.signature.inputs) == 1:
+        kinds += input_schema(it.signature)["properties"].values()
+    return has("instances", {"anyOf": [{"type": "array", "items": kind, **length} for kind in kinds]})
 
 
 def _tfserving(it: Deployed) -> dict[str, Any]:
-    batched, row = it.signature.batched, first(it.row)
+    batched, row = it.signature.batched, it.row
     columns = has("inputs", {"description": "the whole inputs, by name; the value alone where there is one"})
     gives = {"oneOf": [has("predictions", {"type": "array"}), has("outputs", {})]}
     takes = {"oneOf": [_instances(it), columns]} if batched else columns
@@ -197,7 +188,7 @@ def _kserve(it: Deployed) -> dict[str, Any]:
         f"{at}:predict": it.post(
             "Predict (KServe V1)",
             _instances(it),
-            {"instances": [first(it.row)]},
+            {"instances": [it.row]},
             has("predictions", {"type": "array", "items": it.ref("Prediction")}),
         ),
         at: get("Whether a request would be computed now (KServe V1)", {"$ref": "#/components/schemas/Ready"}, it.name),
@@ -209,7 +200,7 @@ def _truss(it: Deployed) -> dict[str, Any]:
     at = f"/v1/models/{it.name}"
     takes, gives, example = it.rows("Row"), it.rows("Answer"), it.row
     if len(inputs) == 1 and inputs[0].content == "json":
-        takes, example = element_schema(inputs[0]), first(example)[inputs[0].name]
+        takes, example = element_schema(inputs[0]), example[inputs[0].name]
         gives = {} if len(outputs) == 1 and outputs[0].content == "json" else it.ref("Prediction")
     return {
         f"{at}:predict": it.post("Predict (Truss)", takes, example, gives),

@@ -14,7 +14,7 @@ from headgate import __version__
 from headgate.errors import InvalidRequest, UnknownModel, Unsupported
 from headgate.protocols.base import Catalogue, InferRequest, InferResponse, Plan, Protocol, Reply, Request, Route
 from headgate.protocols.base.schemas import Schema
-from headgate.protocols.openapi.deployed import deployed, first
+from headgate.protocols.openapi.deployed import deployed
 from headgate.protocols.openapi.parts import PROBLEMS, RESPONSES, SCHEMAS, content, get, has
 from headgate.tensors import Buffer
 
@@ -85,7 +85,7 @@ def _default_paths(catalogue: Catalogue) -> dict[str, Any]:
     taken: Schema = {"schema": {"oneOf": [has(form, {}) for form in _FORMS]}}
     given: Schema = {}
     if default is not None:
-        batched, row = default.signature.batched, first(default.row)
+        batched, row = default.signature.batched, default.row
         taken["example"] = {"inputs": {name: [value] for name, value in row.items()} if batched else row}
         given = {"type": "array", "items": default.ref("Prediction")} if batched else default.ref("Prediction")
     table = {"text/csv": {"schema": {"type": "string"}}}

@@ -78,7 +78,7 @@ class Truss(Protocol):
         media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         binary = media == _OCTETS.decode()
         if takes_documents(plan):
-            infer, many = _document(_json_of(body) if binary else _checked(body), plan), False
+            infer, many = _document(_json_of(body) if binary else _checked(body), plan, binary), False
         else:
             infer, many = _rows(plain(unpack(body)) if binary else _parsed(body), plan)
         infer.wire = Wire(plan, binary, many)
@@ -138,8 +138,10 @@ def _ready(catalogue: Catalogue, request: Request) -> DeploymentView:
 # ---- models that take any JSON value
 
 
-def _document(text: Buffer, plan: Plan) -> InferRequest:
+def _document(text: Buffer, plan: Plan, binary: bool) -> InferRequest:
     infer = InferRequest(1)
+    if binary and plan.parameters:
+        infer.parameters = {"binary": True}  # so that the model's arrays, too, come back as what they are
     infer.shapes[0] = [1] * len(plan.inputs[0].shape)
     infer.data[0] = frame_bytes([bytes(text)])
     return plan.finish(infer)
@@ -210,6 +212,8 @@ def _unbytes(value: Any, into: InputPlan, where: str) -> Any:
     """Return ``value`` with text for bytes, as the input takes it in JSON."""
     if isinstance(value, list):
         return [_unbytes(part, into, where) for part in value]
+    if isinstance(value, dict):
+        return {key: _unbytes(part, into, where) for key, part in value.items()}
     if not isinstance(value, bytes):
         return value
     if into.content == "binary":

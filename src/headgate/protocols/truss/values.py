@@ -118,12 +118,19 @@ def _revived_object(value: dict[Any, Any], depth: int) -> Any:
     if b"nd" in value:
         return _array(value)
     for tag in TAGS:
-        if tag.encode() in value and b"data" in value:
-            return Tagged(tag, _revived(value[b"data"], depth + 1))
+        if tag.encode() in value:
+            if not _is_said(value.get(b"data")):
+                raise InvalidRequest(f"the payload holds a {tag.strip('_')} without its text")
+            return Tagged(tag, value[b"data"])
     if not all(isinstance(key, str) for key in value):
         wrong = next(key for key in value if not isinstance(key, str))
         raise InvalidRequest(f"the payload holds an object with the key {str(wrong)[:50]!r}, which is no text")
     return {key: _revived(part, depth + 1) for key, part in value.items()}
+
+
+def _is_said(data: Any) -> bool:
+    """Whether this is what `Tagged` holds."""
+    return isinstance(data, str) or (isinstance(data, list) and all(type(part) is int for part in data))
 
 
 def _array(value: dict[Any, Any]) -> Array:
@@ -168,7 +175,7 @@ def to_document(value: Any) -> Any:
         data = base64.b64encode(value.data).decode()
         return {"__ndarray__": {"dtype": value.dtype, "shape": list(value.shape), "base64": data}}
     if isinstance(value, Tagged):
-        return {value.tag: True, "data": to_document(value.data)}
+        return {value.tag: True, "data": value.data}
     if isinstance(value, bytes):
         return {"__bytes__": base64.b64encode(value).decode()}
     if isinstance(value, list):
@@ -187,7 +194,7 @@ def from_document(value: Any) -> Any:
     described = value.get("__ndarray__") if len(value) == 1 else None
     if isinstance(described, dict) and described.keys() == {"dtype", "shape", "base64"}:
         return Array(described["dtype"], tuple(described["shape"]), base64.b64decode(described["base64"], validate=True))
-    if len(value) == 2 and "data" in value:
+    if len(value) == 2 and _is_said(value.get("data")):
         for tag in TAGS:
             if tag in value:
                 return Tagged(tag, value["data"])

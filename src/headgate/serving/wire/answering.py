@@ -91,6 +91,33 @@ class Answering(Exchange, asyncio.Protocol):
             self.transport.write(body)
         self._finish(close)
 
+    def _begin_parts(self, content_type: bytes, headers: bytes) -> None:
+        head, gateway = self._head, self._gateway
+        assert head is not None
+        # HTTP/1.0 knows no chunks: the end of the connection is the end of the answer.
+        close = not (head.keep_alive and head.chunks) or gateway.draining
+        ending = b"connection: close\r\n" if close else b""
+        framing = b"transfer-encoding: chunked\r\n" if head.chunks else b""
+        self._put(b"%bcontent-type: %b\r\n%b%b%b\r\n" % (gateway.ok_prefix, content_type, framing, headers, ending))
+
+    def write_part(self, data: bytes) -> bool:
+        """Write a part of an answer; return whether the client takes it."""
+        head = self._head
+        assert head is not None
+        self._put(b"%x\r\n%b\r\n" % (len(data), data) if head.chunks else data)
+        return not self._stuck
+
+    def _end_parts(self) -> None:
+        head = self._head
+        assert head is not None
+        if head.chunks:
+            self._put(b"0\r\n\r\n")
+        self._finish(not (head.keep_alive and head.chunks) or self._closing or self._gateway.draining)
+
+    def _put(self, data: bytes) -> None:
+        if not self.transport.is_closing():
+            self.transport.write(data)
+
     def _finish(self, close: bool) -> None:
         self._head = None
         self._busy = False

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 from msgspec.structs import replace
 
 from headgate.errors import HeadgateError, PayloadTooLarge, Unsupported
-from headgate.protocols.base import InferRequest, InferResponse, Reply, error_reply
+from headgate.protocols.base import EVENT_STREAM, InferRequest, InferResponse, Reply, error_reply
 from headgate.serving.wire import coding
 from headgate.serving.wire.head import Head
+from headgate.serving.wire.parts import Collected, Events, Resume
 from headgate.serving.wire.threads import attempt, in_thread
 
 if TYPE_CHECKING:
@@ -57,10 +58,14 @@ class Exchange:
 
     def failed(self, request: InferRequest, error: HeadgateError) -> None:
         """The request in flight failed."""
-        self.request = None
-        self.series.count(error.status, self._gateway.now() - request.arrived)
-        self._gateway.count_failure(request, error, self)
+        self.count_failed(request, error)
         self.fail(error)
+
+    def count_failed(self, request: InferRequest, error: HeadgateError) -> None:
+        """Count the request in flight as failed; nothing is in flight any more."""
+        self.request = None
+        self.series.count_failed(error.status, self._gateway.now() - request.arrived)
+        self._gateway.count_failure(request, error, self)
 
     def fail(self, error: HeadgateError, headers: bytes = b"") -> None:
         """Answer with an error, in the protocol's form where the path has one."""
@@ -88,6 +93,59 @@ class Exchange:
             in_thread(
                 self._gateway.loop, lambda done: self._write(replace(reply, body=done), headers), coding.deflate, body, chosen
             )
+
+    # ---- answers in parts
+
+    def in_parts(self, request: InferRequest, resume: Resume) -> Any:
+        """Return the sink for an answer in parts, as the protocol wants it; it calls ``resume`` when the client has room for more.
+
+        Raises `Unsupported` where the protocol has no form for one.
+        """
+        head = self._head
+        assert head is not None and head.endpoint is not None
+        protocol = head.endpoint.protocol
+        form = protocol.in_parts(head, request)
+        if form.events:
+            return Events(self, protocol, resume)
+        return Collected(self, protocol, resume, form.only, self._gateway.limits.binary_bytes)
+
+    def count_answered(self, request: InferRequest, response: InferResponse) -> None:
+        """Count the request in flight as answered; nothing is in flight any more."""
+        self.request = None
+        self.series.count(200, response.batch.finished - request.arrived)
+
+    def begin_parts(self, request: InferRequest, response: InferResponse) -> bytes:
+        """Write the head of an answer in parts, with the times up to now where they are wanted. Return the id of the request."""
+        head = self._head
+        assert head is not None
+        request_id = head.request_id or self._gateway.ids.next().encode()
+        lines = b"x-request-id: %b\r\ncache-control: no-cache\r\n" % request_id
+        self._begin_parts(EVENT_STREAM, lines + timing(request, response) if head.timing else lines)
+        return request_id
+
+    def _begin_parts(self, content_type: bytes, headers: bytes) -> None:
+        """Write the head of an answer of unknown length."""
+        raise NotImplementedError
+
+    def write_part(self, data: bytes) -> bool:
+        """Write a part of it; return whether the client has room for more. If not, `room_again` is called once it has."""
+        raise NotImplementedError
+
+    def end_parts(self, status: int, size: int, request_id: bytes) -> None:
+        """End the answer. The line about the request says how it came out: ``status``, and ``size`` bytes of body."""
+        if self._gateway.access_log:
+            assert self._head is not None
+            self._gateway.log_request(self._head, status, size, request_id.decode())
+        self._end_parts()
+
+    def _end_parts(self) -> None:
+        raise NotImplementedError
+
+    def room_again(self) -> None:
+        """The client has room again: if its answer comes in parts, the model may go on."""
+        request = self.request
+        if request is not None and request.sink is not self:
+            request.sink.resume(request)
 
     # ---- bodies with a coding
 

@@ -12,6 +12,7 @@ from headgate.serving.wire.exchange import Exchange
 from headgate.serving.wire.grpc import OK, Call, UnaryCall, receive
 from headgate.serving.wire.head import Head
 from headgate.serving.wire.http2.headers import RequestHeaders
+from headgate.serving.wire.parts import Resume, Sink
 from headgate.serving.wire.streams import GatewayConnection
 
 if TYPE_CHECKING:
@@ -24,7 +25,10 @@ _WAITING, _RESUMED = 64, 32
 
 
 class StreamingCall(Call):
-    """A stream of messages, each queued and answered by itself, in order. It ends when the client has, and all are answered."""
+    """A stream of messages, each queued and answered by itself, in order. It ends when the client has, and all are answered.
+
+    Answers in parts keep to no order: each part goes out when it comes, and is told from others by the id of its request.
+    """
 
     __slots__ = ("_ended", "_held", "_waiting")
 
@@ -80,9 +84,9 @@ class StreamingCall(Call):
             if isinstance(item.answer, HeadgateError):
                 self.stop(item.answer)
                 return
-            self._begin()
             assert item.answer is not None
-            self.connection.send_data(self.stream_id, self._frame(item.answer))
+            if not item.sent:
+                self.send(item.answer)
         if self._held and len(self._waiting) < _RESUMED and self.backlog is None:
             self._held = False
             self.connection.release(self.stream_id)
@@ -91,9 +95,16 @@ class StreamingCall(Call):
             self._log(200, 0)
             self.connection.send_headers(self.stream_id, OK, end=True)
 
+    def send(self, message: bytes) -> bool:
+        """Send one message; return whether the client has room for more."""
+        self._begin()
+        return self.connection.send_data(self.stream_id, self._frame(message))
+
     def writable(self) -> None:
-        """The client has taken its answers: take further messages."""
+        """The client has taken its answers: take further messages, and let answers in parts go on."""
         self.advance()
+        for item in list(self._waiting):
+            item.room_again()
 
     def stop(self, error: HeadgateError) -> None:
         """End the call with an error; what still waits is given up."""
@@ -126,7 +137,7 @@ class StreamingCall(Call):
 class StreamedRequest(Exchange):
     """One message of a stream, on its way to its answer."""
 
-    __slots__ = (*Exchange.SLOTS, "_body", "_call", "answer")
+    __slots__ = (*Exchange.SLOTS, "_body", "_call", "answer", "sent")
 
     def __init__(self, call: StreamingCall, body: bytes) -> None:
         self._gateway: Gateway = call._gateway
@@ -137,6 +148,8 @@ class StreamedRequest(Exchange):
         self._body = body
         self.answer: bytes | HeadgateError | None = None
         """Once it is there: the message, or the error that ends the stream."""
+        self.sent = False
+        """The answer has gone out, in parts, and waits for nobody."""
 
     @property
     def gone(self) -> bool:
@@ -155,16 +168,38 @@ class StreamedRequest(Exchange):
         self.series.count(200, response.batch.finished - request.arrived)
         self._settle(answer)
 
+    def in_parts(self, request: InferRequest, resume: Resume) -> PartsOnStream:
+        """Return the sink for an answer in parts."""
+        return PartsOnStream(self, self._protocol(), resume)
+
+    def write_part(self, data: bytes) -> bool:
+        """Send a message at once; return whether the client has room for more."""
+        return self._call.send(data)
+
+    def finish_parts(self, last: bytes | None) -> None:
+        """All of the answer is out, but for one message, where there is one."""
+        if last is not None:
+            self._call.send(last)
+        self.sent = True
+        self._settle(b"")
+
+    def message(self) -> Any:
+        """Return the request as the protocol reads it. Raises `InvalidRequest`."""
+        assert self._head is not None
+        return self._protocol().parse(self._head, self._body)
+
     def fail(self, error: HeadgateError, headers: bytes = b"") -> None:
         """Answer with an error, within the stream where the protocol has words for it."""
-        head, protocol = self._head, self._protocol()
-        assert head is not None
+        answer = self.words(error)
+        self._settle(error if answer is None else answer)
+
+    def words(self, error: HeadgateError) -> bytes | None:
+        """Return an error as a message on the stream; None: it ends the stream."""
         try:
-            message = protocol.parse(head, self._body)
+            message = self.message()
         except HeadgateError:
             message = None
-        answer = protocol.encode_streamed_error(message, error)
-        self._settle(error if answer is None else answer)
+        return self._protocol().encode_streamed_error(message, error)
 
     def abandon(self) -> None:
         """Nobody waits for it any more."""
@@ -179,6 +214,11 @@ class StreamedRequest(Exchange):
     def _write(self, reply: Reply, headers: bytes) -> None:
         self._settle(bytes(reply.body))
 
+    def _inflated(self, head: Head, result: bytes | HeadgateError) -> None:
+        if isinstance(result, bytes):
+            self._body = result
+        super()._inflated(head, result)
+
     def _protocol(self) -> GrpcProtocol:
         head = self._head
         assert head is not None and head.endpoint is not None and isinstance(head.endpoint.protocol, GrpcProtocol)
@@ -187,6 +227,37 @@ class StreamedRequest(Exchange):
     def _settle(self, answer: bytes | HeadgateError) -> None:
         self.answer = answer
         self._call.advance()
+
+
+class PartsOnStream(Sink):
+    """The sink for one answer in parts, each of which is a message on the stream."""
+
+    __slots__ = ("_grpc", "_item")
+
+    def __init__(self, item: StreamedRequest, protocol: GrpcProtocol, resume: Resume) -> None:
+        super().__init__(item, protocol, resume)
+        self._item = item
+        self._grpc = protocol
+
+    def streamed(self, request: InferRequest, response: InferResponse) -> bool:
+        """Send one part. Raises `HeadgateError` where it cannot be written."""
+        message = self._grpc.encode_streamed_part(request, response)
+        self.begun = True
+        return self._item.write_part(message)
+
+    def answered(self, request: InferRequest, response: InferResponse) -> None:
+        """That was all."""
+        self._item.count_answered(request, response)
+        self._item.finish_parts(self._grpc.encode_streamed_end(self._item.message(), request, response))
+
+    def failed(self, request: InferRequest, error: HeadgateError) -> None:
+        """Tell the error at once, as the parts; one that ends the stream in its turn."""
+        words = self._item.words(error)
+        if words is None:
+            super().failed(request, error)
+            return
+        self._item.count_failed(request, error)
+        self._item.finish_parts(words)
 
 
 class WatchingCall(UnaryCall):

@@ -26,8 +26,8 @@ class Head:
     """One parsed head. ``error`` set means: read the body, answer that, compute nothing."""
 
     __slots__ = (
-        "accept_encoding", "address", "connection", "content_encoding", "endpoint", "error", "expects_continue", "fatal", "headers",
-        "keep_alive", "length", "limit", "method", "params", "path", "query", "request_id", "timeout", "timing", "transport",
+        "accept_encoding", "address", "chunks", "connection", "content_encoding", "endpoint", "error", "expects_continue", "fatal",
+        "headers", "keep_alive", "length", "limit", "method", "params", "path", "query", "request_id", "timeout", "timing", "transport",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -46,6 +46,8 @@ class Head:
         self.keep_alive = True
         self.connection = b""
         """The Connection header of the answer, if the client should not close: HTTP/1.0 wants to be told."""
+        self.chunks = True
+        """The client can read a chunked body: all but those of HTTP/1.0."""
         self.expects_continue = False
         self.content_encoding = ""
         self.accept_encoding = ""
@@ -177,6 +179,7 @@ def _fill(head: Head, collector: _Collector, version: str) -> None:
         if version != "1.0" or "transfer-encoding" in head.headers:
             raise InvalidRequest(f"HTTP/{version}: expected HTTP/1.1, or HTTP/1.0 without Transfer-Encoding")
         head.headers.pop("expect", None)  # RFC 9110, section 10.1.1
+        head.chunks = False
         head.connection = b"connection: keep-alive\r\n" if head.keep_alive else b""
     hosts = [value for name, value in collector.headers if name.lower() == b"host"]
     if len(hosts) > 1:

@@ -70,7 +70,9 @@ class HttpConnection(Answering):
     def resume_writing(self) -> None:
         """It took it."""
         self._stuck = False
-        if not self._busy:
+        if self._busy:
+            self.room_again()
+        else:
             self._next()
 
     def data_received(self, data: bytes) -> None:

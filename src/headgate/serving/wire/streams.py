@@ -68,6 +68,10 @@ class RequestStream(Stream, Exchange):
         if request is not None:
             self._gateway.abandon(request, self)
 
+    def writable(self) -> None:
+        """The client has taken what was written."""
+        self.room_again()
+
 
 class HttpStream(RequestStream):
     """One request of plain HTTP."""
@@ -123,6 +127,18 @@ class HttpStream(RequestStream):
         if gateway.access_log:
             gateway.log_request(head, reply.status, len(body), request_id.decode())
         self.connection.send_reply(self.stream_id, block, b"" if head.method == "HEAD" else memoryview(body))
+
+    def _begin_parts(self, content_type: bytes, headers: bytes) -> None:
+        fields = [(b":status", b"200"), (b"content-type", content_type)]
+        block = encode_block([*fields, *fields_of(self._gateway.common_headers), *fields_of(headers)])
+        self.connection.send_headers(self.stream_id, block)
+
+    def write_part(self, data: bytes) -> bool:
+        """Write a part of an answer; return whether the client has room for more."""
+        return self.connection.send_data(self.stream_id, data)
+
+    def _end_parts(self) -> None:
+        self.connection.send_data(self.stream_id, b"", True)
 
 
 def fields_of(lines: bytes) -> list[tuple[bytes, bytes]]:

@@ -132,8 +132,8 @@ class Receiving(Control):
         """Refuse a frame by its head, before anything of it is kept."""
         if not self._greeted and (kind != SETTINGS or flags & ACK):
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "the first frame is not SETTINGS")
-        block = self._block
-        if block is not None if kind != CONTINUATION else block is None or block.stream_id != stream_id:
+        wanted = None if self._block is None else self._block.stream_id
+        if wanted != (stream_id if kind == CONTINUATION else None):
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "a header block and its CONTINUATION do not follow each other")
         if length > self.limits.frame_bytes:
             raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, f"a frame of {length} bytes")

@@ -111,7 +111,7 @@ def test_l3_exactly_one_form(to: Any) -> None:
         ({"dataframe_split": {"data": [], "names": []}}, "got a dictionary with ['data', 'names']"),
         ({"dataframe_split": {"data": [1]}}, "dataframe_split.data: expected a list of rows"),
         ({"dataframe_split": {"data": [], "columns": "a"}}, "dataframe_split.columns: expected a list of names, got a string"),
-        ({"dataframe_split": {"data": [], "columns": ["a", "a"]}}, "a name is there twice"),
+        ({"dataframe_split": {"data": [], "columns": ["a", "a"]}}, "a column is there twice"),
         ({"dataframe_split": {"data": [[1], [1, 2]], "columns": ["a"]}}, "row 1 has 2 values, and there are 1 columns"),
         ({"instances": 7}, "instances: expected a list, got a number"),
     ],
@@ -141,7 +141,7 @@ def test_l3_bodies_that_cannot_be_read(to: Any, body: Any, said: str) -> None:
         ("people", {"instances": [[1]]}, "instances[0]: expected an object with the inputs"),
         ("flower", {"inputs": [[1, 2, 3]]}, "row 0: input 'x'"),
         ("flower", {"dataframe_split": {"columns": ["a", "b"], "data": [[1, 2]]}}, "row 0: input 'x'"),
-        ("whole", {"inputs": {"x": 1.0}}, "missing required input(s) ['matrix']"),
+        ("whole", {"inputs": {"x": 1.0}}, "input 'matrix' (FP32) is missing"),
         ("whole", {"instances": []}, "has no batch axis: send one row"),
         ("flower", {"inputs": [[1, 2, 3, 4]], "params": [1]}, "params: expected a dictionary, got a list"),
     ],
@@ -172,13 +172,19 @@ def test_null_is_nan_and_nan_is_nan(to: Any) -> None:
 
 
 def test_binary_columns_are_base64(to: Any) -> None:
-    """Bytes come and go in base64, also with line breaks missing (cast_df_types_according_to_schema, NumpyEncoder)."""
-    data = base64.b64encode(bytes(range(256))).decode()
+    """Bytes come and go in base64, with MIME's line breaks or without (cast_df_types_according_to_schema, NumpyEncoder)."""
+    data, broken = base64.b64encode(bytes(range(256))).decode(), base64.encodebytes(bytes(range(256))).decode()
     turned = base64.b64encode(bytes(range(255, -1, -1))).decode()
-    for body in ({"inputs": [data]}, {"dataframe_split": {"columns": ["data"], "data": [[data]]}}):
+    for body in ({"inputs": [data]}, {"inputs": [broken]}, {"dataframe_split": {"columns": ["data"], "data": [[data]]}}):
         assert predictions(to("blob", body)) == [turned]
     said = refusal(to("blob", {"inputs": ["not base64!"]}), "INVALID_PARAMETER_VALUE")
     assert "its strings are base64" in said
+
+
+def test_tables_are_laid_out_as_the_model_gives_them(to: Any) -> None:
+    """A data frame of one column is records all the same, a dictionary of arrays is columns (predictions_to_json)."""
+    assert predictions(to("records", {"inputs": [[1, 2, 3, 4]]})) == [{"output": 10.0}]
+    assert predictions(to("columns", {"instances": [ADA, BOB]})) == {"score": [37.6, 5.0], "label": ["ADA", "BOB"]}
 
 
 def test_params(to: Any) -> None:
@@ -232,7 +238,7 @@ def test_csv_has_nan(to: Any) -> None:
         ("flower", b'a,b,c,d\n"1,2,3,4', "Failed to parse input as CSV"),
         ("flower", b"a,b,c,d\n1,2,3\n", "line 1 of the data has 3 cells, expected 4"),
         ("flower", b"1,2,3,4\n1,2,3,4,5\n", "line 2 of the data has 5 cells, expected 4"),
-        ("people", b"age,height,name,age\n1,1,a,2\n", "the header has a name twice"),
+        ("people", b"age,height,name,age\n1,1,a,2\n", "a column is there twice"),
         ("flower", b"0,1,2,3\n1,2,3,4\n", "may be a header or a row"),
         ("line", b"abc\n", "may be a header or a row"),
     ],

@@ -1,0 +1,146 @@
+"""A model is a folder of numbered versions with, or without, ``config.pbtxt``; a repository is a folder of models."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from headgate.errors import PackageError, UnsupportedModel
+from headgate.package.environment import read_requirements
+from headgate.package.folder import regular_files
+from headgate.package.folders.base import Asked, Folder, ModelSource, VersionSource
+from headgate.package.folders.triton.backends import BACKENDS, OTHER_FILES, Backend, choose, parameters
+from headgate.package.folders.triton.entry import entry
+from headgate.package.folders.triton.fields import judged
+from headgate.package.folders.triton.settings import settings_of
+from headgate.package.manifest import REQUIREMENTS
+from headgate.package.numbered import left_out, misnumbered, numbered, served
+from headgate.package.textproto import TextProto
+from headgate.spec import check_name
+
+CONFIG = "config.pbtxt"
+MODEL_CONFIG = TextProto("headgate.package.folders.triton", "inference.ModelConfig")
+ENTRY_SUFFIX = ".triton"
+
+_KNOWN_FILES = (*(backend.file for backend in BACKENDS.values()), *OTHER_FILES)
+
+
+class TritonRepository(Folder):
+    """``headgate serve repository``, ``headgate serve repository/fraud``."""
+
+    title = "Triton model repository (<model>/config.pbtxt, <model>/<number>/model.onnx)"
+
+    @classmethod
+    def claims(cls, path: Path) -> bool:
+        """Whether ``path`` is a folder with ``config.pbtxt``, or with versions that hold ``model.onnx`` or the like, or holds such."""
+        return path.is_dir() and (_is_model(path) or any(_is_model(entry) for entry in path.iterdir() if entry.is_dir()))
+
+    @classmethod
+    def adapt(cls, path: Path, asked: Asked) -> tuple[ModelSource, ...]:
+        """Return the models, each with the versions that its policy serves; without one, the newest."""
+        if _is_model(path):
+            return (_model(path, asked),)
+        folders = sorted(entry for entry in path.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+        first, *others = (_model(folder, asked) for folder in folders if _is_model(folder))
+        stray = [f"{folder.name}: no model, so it is left out" for folder in folders if not _is_model(folder)]
+        return (msgspec.structs.replace(first, warnings=(*stray, *first.warnings)), *others)
+
+
+def _is_model(path: Path) -> bool:
+    return (path / CONFIG).is_file() or any((folder / name).exists() for folder in numbered(path).values() for name in _KNOWN_FILES)
+
+
+def _model(folder: Path, asked: Asked) -> ModelSource:
+    where = f"{folder.name}/{CONFIG}: "
+    path = folder / CONFIG
+    config = MODEL_CONFIG.read(path, f"{folder.name}/{CONFIG}") if path.is_file() else MODEL_CONFIG.new()
+    if config.name and config.name != folder.name:
+        raise PackageError(f"{where}name: {config.name!r}, and the folder is {folder.name!r}; give both one name, or leave it out")
+    config.name = check_name(folder.name, f"{folder.name}: name")
+    warnings = list(judged(config, where))
+    there = numbered(folder)
+    live = served(config.version_policy, there, folder.name)
+    backend = choose(config, {number: there[number] for number in live}, where)
+    text = _requirements(folder, backend, asked)
+    settings, unlike = settings_of(config, where)
+    asks, unfollowed = parameters(backend, config, where, has_requirements=asked.requirements or text is not None)
+    warnings += [*unlike, *unfollowed, *left_out(there, live), *_not_used(folder)]
+    if config.model_transaction_policy.decoupled and backend.runtime:
+        raise UnsupportedModel(f"{where}model_transaction_policy.decoupled: only Python models answer in parts; leave it out")
+    sources = _Sources(folder, config, backend, text)
+    return ModelSource(
+        name=folder.name,
+        versions=tuple(sources.version(number, there[number]) for number in live),
+        settings={**_both(asks, settings), "also": list(live[:-1])},
+        warnings=tuple(warnings),
+    )
+
+
+def _both(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+    resources = {**one.get("resources", {}), **other.get("resources", {})}
+    return {**one, **other, **({"resources": resources} if resources else {})}
+
+
+def _requirements(folder: Path, backend: Backend, asked: Asked) -> str | None:
+    """Return the requirements that lie beside a Python model, unless the user gives others."""
+    path = folder / REQUIREMENTS
+    return read_requirements(path) if not backend.runtime and not asked.requirements and path.is_file() else None
+
+
+def _not_used(folder: Path) -> list[str]:
+    said = [f"{wrong}: not served, since versions are numbered from 1, without leading zeros" for wrong in misnumbered(folder)]
+    if (folder / "configs").is_dir():
+        said.append(f"configs: not looked into; {CONFIG} is what counts")
+    return said
+
+
+class _Sources:
+    """What the packages of one model's versions are made of."""
+
+    def __init__(self, folder: Path, config: Any, backend: Backend, requirements: str | None) -> None:
+        self._folder = folder
+        self._config = config
+        self._backend = backend
+        self._requirements = requirements
+
+    def version(self, number: int, folder: Path) -> VersionSource:
+        """Return the version that lies in ``folder``. Raises `PackageError` where the model is not in it."""
+        where = f"{self._folder.name}/{CONFIG}: "
+        name = self._config.default_model_filename or self._backend.file
+        if not (folder / name).exists() or Path(name).name != name:
+            field = "default_model_filename" if self._config.default_model_filename else "backend"
+            raise PackageError(
+                f"{where}{field}: version {number} should hold {name!r}, and does not; copy it again, or correct the name"
+            )
+        target = f"{self._config.name}{ENTRY_SUFFIX}"
+        files: dict[str, Path | bytes] = dict(self._files(number, folder))
+        files[target] = entry(self._config, self._backend, number, self._model_file(number, folder / name), where)
+        return VersionSource(
+            title=f"{self._config.name}/{number}",
+            runtime="triton",
+            entry=target,
+            files=files,
+            origin="triton",
+            requirements=self._requirements,
+            number=number,
+        )
+
+    def _model_file(self, number: int, model: Path) -> str:
+        """Return the path of the model's file in the package. ONNX may be a folder, for the weights beside the graph."""
+        inner = model / model.name
+        return f"{number}/{model.name}" + (f"/{model.name}" if self._backend.runtime == "onnx" and inner.is_file() else "")
+
+    def _files(self, number: int, folder: Path) -> Mapping[str, Path]:
+        """Return the files of one version by their path in the package, as in the repository; a Python model may read all of them."""
+        own = {f"{number}/{path}": source for path, source in regular_files(folder).items() if "__pycache__/" not in path}
+        beside: dict[str, Path] = {}
+        for entry_ in self._folder.iterdir():
+            wanted = entry_.name == "warmup" if self._backend.runtime else entry_.name not in (CONFIG, REQUIREMENTS, "configs")
+            if not wanted or entry_.name.isdecimal() or entry_.name.startswith((".", "__pycache__")):
+                continue
+            below = regular_files(entry_) if entry_.is_dir() else {"": entry_}
+            beside |= {f"{entry_.name}/{path}".rstrip("/"): source for path, source in below.items()}
+        return {**beside, **own}
