@@ -10,9 +10,9 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from bench import processes
+from bench import grpc, processes
 from bench.environments import NotInstallable
-from bench.load import LoadError, drive
+from bench.load import LoadError, LoadResult, drive
 from bench.models import model
 from bench.peers import REFERENCE
 from bench.peers.base import Peer
@@ -65,11 +65,18 @@ def fixed_work() -> float:
     return (time.process_time() - began) * 1e3
 
 
-def window(server: Server, connections: int, seconds: int) -> Sample:
+def load(server: Server, workload: Workload, seconds: int) -> LoadResult:
+    """One window of load."""
+    if workload.format == "grpc":
+        return grpc.drive(server.url, server.body, server.request.headers, workload.connections, workload.streams, seconds)
+    return drive(server.url, server.body, server.request.headers, workload.connections, seconds)
+
+
+def window(server: Server, workload: Workload, seconds: int) -> Sample:
     """Load for one window, with CPU read right before and right after."""
     loop = fixed_work()
     before = processes.snapshot(server.pids())
-    result = drive(server.url, server.body, server.request.headers, connections, seconds)
+    result = load(server, workload, seconds)
     pids = server.pids()
     after = processes.snapshot(pids)
     memory = [processes.memory(pid) for pid in pids]
@@ -95,8 +102,8 @@ def turn(server: Server, workloads: list[Workload], rows: dict[tuple[str, str], 
         row = rows[server.peer.name, workload.name]
         try:
             if warm:
-                drive(server.url, server.body, server.request.headers, workload.connections, 1)
-            sample = window(server, workload.connections, seconds)
+                load(server, workload, 1)
+            sample = window(server, workload, seconds)
         except LoadError as error:
             row.broke = True
             row.absent = f"**failed under load**: {error}".replace("\n", " ")

@@ -14,7 +14,7 @@ from bench.environments import ROOT, environment
 CACHE = ROOT / ".cache" / "bench"
 REQUIREMENTS = ("numpy>=2", "onnx>=1.19", "onnxruntime>=1.22", "scikit-learn>=1.6")
 BUILDER = Path(__file__).with_name("build_models.py")
-NAMES = ("mlp", "ranker", "cnn")
+NAMES = ("mlp", "ranker", "cnn", "image")
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,12 @@ class Model:
         return struct.pack(f"<{len(self.data)}f", *self.data)
 
 
-TENSORS = {"mlp": ("features", "probability"), "ranker": ("candidates", "score"), "cnn": ("image", "logits")}
+TENSORS = {
+    "mlp": ("features", "probability"),
+    "ranker": ("candidates", "score"),
+    "cnn": ("image", "logits"),
+    "image": ("image", "mean"),
+}
 
 
 def tools_python() -> Path:

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bench import processes
+from bench import grpc, processes
 from bench.environments import ROOT
 from bench.load import Request
 from bench.models import CACHE, Model
@@ -79,7 +79,15 @@ class Server:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.launch.port}{self.request.path}"
+        return f"http://127.0.0.1:{self.port}{self.request.path}"
+
+    @property
+    def port(self) -> int:
+        return self.peer.port(self.launch)
+
+    def ask(self) -> tuple[int, dict[str, str], bytes]:
+        """Its request, once."""
+        return (grpc.ask if self.launch.format == "grpc" else ask)(self.port, self.request)
 
     def pids(self) -> list[int]:
         return processes.members([self.process.pid], self.marker)
@@ -87,7 +95,7 @@ class Server:
     def verify(self) -> None:
         """Raises NotServing unless the answer equals that of onnxruntime."""
         try:
-            status, headers, body = ask(self.launch.port, self.request)
+            status, headers, body = self.ask()
         except (OSError, http.client.HTTPException) as error:
             raise NotServing(f"ready, but did not answer: {error}") from error
         if status != 200:
@@ -100,8 +108,9 @@ class Server:
         """Whether the server says so; where it has no way to say, whether it answers its request at all."""
         path = self.peer.ready
         try:
-            asked = path.format(model=self.launch.model.name) if path else self.request
-            return ask(self.launch.port, asked)[0] == 200
+            if path is None:
+                return self.ask()[0] == 200
+            return ask(self.launch.port, path.format(model=self.launch.model.name))[0] == 200
         except (OSError, http.client.HTTPException):
             return False
 

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench import oip
+from bench import grpc, oip
 from bench.environments import DEBIAN_PYTHON, environment
 from bench.load import Request
 from bench.models import Model
@@ -41,7 +41,7 @@ class Peer(ABC):
     shown: tuple[str, ...] = ()
     python: str = DEBIAN_PYTHON
     # Formats that the server does not speak, with the words for the table.
-    missing: Mapping[str, str] = {}
+    missing: Mapping[str, str] = {"grpc": "speaks no gRPC"}
     ready: str | None = None
 
     def interpreter(self) -> Path:
@@ -52,6 +52,10 @@ class Peer(ABC):
         """By default the peer's own file, run as a module by the peer's Python."""
         argv = [str(self.interpreter()), "-m", f"bench.peers.{self.name}", "--model", str(launch.model.path)]
         return [*argv, "--port", str(launch.port), "--spare", str(launch.spare[0]), "--format", launch.format]
+
+    def port(self, launch: Launch) -> int:
+        """Where the format is spoken."""
+        return launch.port
 
     def variables(self, launch: Launch) -> dict[str, str]:
         """Environment variables beyond those of the harness."""
@@ -94,7 +98,11 @@ class RowsPeer(Peer):
 class OipPeer(Peer):
     """A server of the Open Inference Protocol V2."""
 
+    missing: Mapping[str, str] = {}
+
     def request(self, model: Model, format: str) -> Request:
+        if format == "grpc":
+            return grpc.request(model)
         path = f"/v2/models/{model.name}/infer"
         if format == "json":
             return Request(path, oip.json_body(model), {"Content-Type": "application/json"})
@@ -102,7 +110,7 @@ class OipPeer(Peer):
         return Request(path, body, {"Content-Type": "application/octet-stream", oip.LENGTH_HEADER: str(length)})
 
     def answer(self, model: Model, format: str, headers: Mapping[str, str], body: bytes) -> list[float]:
-        return oip.answer(headers, body)
+        return oip.floats(grpc.raw_output(body)) if format == "grpc" else oip.answer(headers, body)
 
 
 def options() -> argparse.Namespace:

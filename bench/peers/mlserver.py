@@ -16,7 +16,7 @@ class MlServer(OipPeer):
     title = "MLServer, parallel_workers=0"
     requirements = ("mlserver==1.7.*", "onnxruntime>=1.22", "numpy")
     shown = ("mlserver", "onnxruntime")
-    missing: ClassVar = {"binary": "no binary tensors over HTTP"}
+    missing: ClassVar = {"binary": "no binary tensors over HTTP", "grpc": "not measured"}
 
 
 PEER = MlServer()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from bench.peers.base import OipPeer, options
+from bench.peers.base import Launch, OipPeer, options
 from bench.session import session
 
 
@@ -17,6 +17,9 @@ class PyTriton(OipPeer):
     # Its Triton is built against Debian's Python and finds no other.
     requirements = ("nvidia-pytriton==0.7.*", "onnxruntime>=1.22", "numpy")
     shown = ("nvidia-pytriton", "onnxruntime")
+
+    def port(self, launch: Launch) -> int:
+        return launch.spare[0] if launch.format == "grpc" else launch.port
 
 
 PEER = PyTriton()
