@@ -94,7 +94,7 @@ def ask(port: int, asked: Request, timeout: float = 10.0) -> tuple[int, dict[str
                 raise OSError("the connection was closed before the answer was whole")
             for event in connection.receive_data(data):
                 if isinstance(event, ResponseReceived | TrailersReceived):
-                    found.update(dict(event.headers))
+                    found.update({str(name): str(value) for name, value in event.headers})
                 elif isinstance(event, DataReceived):
                     body += event.data
                     connection.acknowledge_received_data(event.flow_controlled_length, 1)

@@ -1,11 +1,11 @@
 """grpc.aio with the messages of the Open Inference Protocol, model inline: what people write for gRPC."""
 
 # The framework is only in the peer's own environment.
-# mypy: disable-error-code="import-not-found,misc"
+# mypy: disable-error-code="import-not-found,import-untyped,misc"
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from bench.peers.base import OipPeer, options
 from bench.session import session
@@ -17,7 +17,7 @@ class GrpcAio(OipPeer):
     # The messages are those that Triton's client brings.
     requirements = ("grpcio>=1.70", "tritonclient[grpc]>=2.50", "onnxruntime>=1.22", "numpy>=2")
     shown = ("grpcio", "protobuf", "onnxruntime")
-    missing = {"json": "speaks gRPC only", "binary": "speaks gRPC only"}
+    missing: ClassVar = {"json": "speaks gRPC only", "binary": "speaks gRPC only"}
 
 
 PEER = GrpcAio()
