@@ -66,7 +66,7 @@ class HomeCatalog:
     def known(self, model: str, source_digest: str) -> str | None:
         """Return the digest of the newest package of the same source."""
         version = self._registry.known(model, source_digest)
-        return version.digest if version else None
+        return version.digest if version and self._registry.store.is_whole(version.digest) else None
 
     def staging(self) -> AbstractContextManager[Path]:
         """Give an empty folder inside the store."""

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
+
+from headgate.errors import StorageFull
 
 _SUN_PATH = 100
 """Bytes a Unix socket path may have (108 on Linux), with room for the longest name."""
+_ROOM = 1 << 20
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 class Home:
@@ -22,9 +29,10 @@ class Home:
         return cls(os.environ.get("HEADGATE_HOME") or "~/.headgate")
 
     def create(self) -> Home:
-        """Make the folders, private to the user, and return self."""
-        for folder in (self.path, self.store, self.envs, self.logs, self.run, self.sockets):
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        """Make the folders, private to the user, and return self. Raises `StorageFull`."""
+        with saying_full(self.path):
+            for folder in (self.path, self.store, self.envs, self.logs, self.run, self.sockets):
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if self.sockets.stat().st_uid != os.getuid():
             raise PermissionError(f"{self.sockets} belongs to somebody else; remove it or use a shorter --home")
         return self
@@ -109,10 +117,38 @@ class Home:
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Replace ``path`` by ``data``: a reader sees the old or the new content, also after a crash."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with open(temporary, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    """Replace ``path`` by ``data``: a reader sees the old or the new content, also after a crash. One process writes a file.
+
+    Raises `StorageFull`; then the old content stays.
+    """
+    # Always the same name: whoever is killed before the end leaves one file behind, not one each time.
+    temporary = path.with_name(f".{path.name}.new")
+    with saying_full(path):
+        with open(temporary, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+
+
+def check_room(folder: Path) -> None:
+    """Raise `StorageFull` unless ``folder`` has room for another file and a megabyte in it. Raises `OSError` as well."""
+    path = folder / ".room"
+    with saying_full(folder), open(path, "wb") as file:
+        try:
+            os.posix_fallocate(file.fileno(), 0, _ROOM)
+        finally:
+            path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def saying_full(where: Path) -> Iterator[None]:
+    """Turn what the system says about a full disk within the block into `StorageFull`; ``where`` is the file or folder written to."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        other = error.filename is not None and not Path(error.filename).is_relative_to(where)
+        place = error.filename if other else where
+        raise StorageFull(f"no space left on the disk of {place}; nothing was stored. Free some space and try again") from error

@@ -17,7 +17,7 @@ from enum import Enum
 from functools import partial
 from typing import Any
 
-from headgate.home import Home
+from headgate.home import Home, check_room
 from headgate.supervision import adoption, files, listeners, options, policy, processes
 from headgate.supervision.child import Child
 from headgate.supervision.options import CONTROL, DEPLOYER, GATEWAY, ServeOptions
@@ -37,12 +37,13 @@ UNKILLABLE = 5.0
 def run(wanted: ServeOptions) -> int:
     """Serve until a signal ends it, and return the exit code: 0 after a drain, 128 + signal after a second one.
 
-    Raises `Conflict` if the home has a server or a port is taken, `SpecError` on settings that cannot be served; then nothing
-    was started. Main thread only, and it owns every child of the process.
+    Raises `Conflict` if the home has a server or a port is taken, `SpecError` on settings that cannot be served, `StorageFull`; then
+    nothing was started. Main thread only, and it owns every child of the process.
     """
     inference, control = options.check(wanted)
     home = Home(wanted.home).create()
     with files.locked(home), Signals() as signals:
+        check_room(home.path)
         return Supervisor(home, files.remembered(home, wanted), signals).run(inference, control)
 
 

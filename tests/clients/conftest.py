@@ -24,6 +24,7 @@ MODELS = (
     Served("two", "One", version=1, max_rows=8, splittable=False),
     Served("two", "Two", version=2),
     Served("asked", "Asked"),
+    Served("words", "Words"),
 )
 
 

@@ -260,19 +260,6 @@ def check_errors_are_understood(client):
         assert "nobody" in refusal(client.infer, "nobody", both(), response_compression_algorithm=coding)
 
 
-def check_what_is_not_offered_is_said(client):
-    """Calls of extensions that this server lacks fail with a text that the client can read."""
-    for call in (
-        client.get_model_repository_index,
-        client.get_inference_statistics,
-        client.get_trace_settings,
-        client.get_log_settings,
-    ):
-        assert refusal(call)
-    for call in (client.load_model, client.unload_model, client.get_model_config):
-        assert refusal(call, "sum")
-
-
 def check_timeout_parameter(client):
     """A request past its timeout, in microseconds, ends in 504, though the model still computes."""
     value = -random.randrange(1, 2**40)

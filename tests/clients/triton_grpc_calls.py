@@ -223,19 +223,6 @@ def check_errors(client):
     assert "not found" in refusal(client.get_model_metadata, "nobody", code="StatusCode.NOT_FOUND")
 
 
-def check_what_is_not_offered_is_said(client):
-    """Extensions that this server lacks, and administration."""
-    lacks = [
-        (client.get_model_repository_index,), (client.get_inference_statistics,), (client.get_trace_settings,),
-        (client.get_log_settings,), (client.get_model_config, "sum"), (client.get_system_shared_memory_status,),
-        (client.unregister_cuda_shared_memory,),
-    ]  # fmt: skip
-    for call in lacks:
-        assert refusal(*call, code="StatusCode.UNIMPLEMENTED")
-    for call in (client.load_model, client.unload_model):
-        assert "explicit model load / unload is not allowed" in refusal(call, "sum", code="StatusCode.UNAVAILABLE")
-
-
 def check_deadlines(client):
     """The client's deadline ends the call on time, and so does the request's own timeout in microseconds."""
     for options in ({"client_timeout": 0.3}, {"timeout": 300_000}):

@@ -357,7 +357,11 @@ def signature_of(kind: str, content: Mapping[str, str] | None = None) -> Signatu
         for infos in (described.inputs, described.outputs)
     )
     return Signature(
-        inputs=inputs, outputs=outputs, batched=described.batched, parameters=described.parameters, streams=described.streams,
+        inputs=inputs,
+        outputs=outputs,
+        batched=described.batched,
+        parameters=described.parameters,
+        streams=described.streams,
         stateful=described.stateful,
     )
 

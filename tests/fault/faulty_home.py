@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
+import psutil
 from serving_home import Answer, Serving, ServingHome, eventually
 
 T = TypeVar("T")
@@ -55,6 +58,28 @@ class FaultyHome(ServingHome):
     def start(self, work: Callable[..., T], *arguments: Any) -> Future[T]:
         """Do something meanwhile."""
         return self._threads.submit(work, *arguments)
+
+    # ---- what lives
+
+    def processes(self) -> list[psutil.Process]:
+        """Return every process that anything of this home has started, its models' own children too."""
+        found = []
+        for process in psutil.process_iter():
+            with suppress(psutil.Error):
+                ours = process.environ().get("HEADGATE_HOME") == str(self.home.path)
+                if ours and process.status() != psutil.STATUS_ZOMBIE:
+                    found.append(process)
+        return found
+
+    def living(self) -> dict[str, list[int]]:
+        """Return the pids of control, gateway and replicas by id, as the machine has them; ``observed.json`` is what is known of it."""
+        found: dict[str, list[int]] = {}
+        for process in self.processes():
+            with suppress(psutil.Error, OSError):
+                config = json.loads(process.environ().get("HEADGATE_CONFIG", "{}"))
+                if config and os.getsid(process.pid) == process.pid:
+                    found.setdefault(config.get("id", "control"), []).append(process.pid)
+        return found
 
     # ---- requests that wait
 

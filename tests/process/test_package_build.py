@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from headgate.errors import PackageError, SpecError, UntrustedPickle
+from headgate.errors import EnvironmentFailed, PackageError, SpecError, UntrustedPickle
 from headgate.home import Home
-from headgate.package.build import Built, Options, build
+from headgate.package.build import Built, build
 from headgate.package.example import read_example
 from headgate.package.folder import regular_files, verify
+from headgate.package.folders.base import VersionSource
+from headgate.package.options import Options
+from headgate.package.sources import find
 
 Build = Callable[..., Built]
 ANSWER = (
@@ -27,10 +31,13 @@ def run(tmp_path: Path) -> Build:
     """Builds a target into ``tmp_path/out<n>``, describing it by a script."""
     count = iter(range(100))
 
-    def go(target: str, options: Options | None = None, script: str = "", **more: object) -> Built:
+    def go(target: str | VersionSource, options: Options | None = None, script: str = "", **more: object) -> Built:
         (tmp_path / "bootstrap.py").write_text(ANSWER + script + "\nprint(json.dumps(answer))\n")
         folder = tmp_path / f"out{next(count)}"
         folder.mkdir()
+        if isinstance(target, str):
+            (model,) = find(target, options or Options(), tmp_path / "scratch", print)
+            target = model.versions[0]
         return build(target, folder, Home(tmp_path / "home"), options, bootstrap=tmp_path / "bootstrap.py", **more)  # type: ignore[arg-type]
 
     return go
@@ -40,7 +47,7 @@ def test_a_file_becomes_a_package(run: Build, tmp_path: Path) -> None:
     """The package is whole and verifies; the same file gives the same digest, on another day and from another place."""
     (tmp_path / "fraud.txt").write_bytes(b"tree\nversion=v4\n")
     built = run(str(tmp_path / "fraud.txt"))
-    assert (built.name, built.manifest and built.manifest.runtime, built.runs_code) == ("fraud", "lightgbm", False)
+    assert (built.manifest and built.manifest.runtime, built.runs_code) == ("lightgbm", False)
     assert verify(tmp_path / "out0") == built.manifest
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "fraud.txt").rename(tmp_path / "elsewhere" / "fraud.txt")
@@ -55,6 +62,34 @@ def test_a_known_source_costs_no_work(run: Build, tmp_path: Path) -> None:
     again = run(str(tmp_path / "m.onnx"), script="raise SystemExit('was loaded')", known=known.get)
     assert (again.digest, again.manifest) == ("sha256:before", None)
     assert run(str(tmp_path / "m.onnx"), Options(relock=True), known=known.get).digest == first.digest
+
+
+def test_a_row_it_takes_is_kept_outside_the_source(run: Build, tmp_path: Path) -> None:
+    """What describing found out for people to start from is in the package, and says nothing of where the package came from."""
+    (tmp_path / "m.onnx").write_bytes(b"\x08\x07")
+    plain = run(str(tmp_path / "m.onnx"))
+    shown = run(str(tmp_path / "m.onnx"), script="answer['sample'] = {'city': 'Oslo'}")
+    assert json.loads((tmp_path / "out1" / "sample.json").read_bytes()) == {"city": "Oslo"}
+    assert verify(tmp_path / "out1") == shown.manifest
+    assert (shown.source_digest, shown.digest != plain.digest) == (plain.source_digest, True)
+
+
+def test_a_model_of_another_python(run: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where that Python is not on this machine the server's own takes its place, which is said; a pickle is refused instead."""
+    monkeypatch.setattr("headgate.package.environment.has_python", lambda _: False)
+    monkeypatch.setattr("headgate.package.environment.lock", lambda folder, _: (folder / "pylock.toml").write_text("x"))
+    monkeypatch.setattr("headgate.package.environment.python_of", lambda *_: Path(sys.executable))
+    (tmp_path / "m.onnx").write_bytes(b"\x08\x07")
+    plain = {"title": "m", "runtime": "onnx", "entry": "m.onnx", "files": {"m.onnx": tmp_path / "m.onnx"}, "origin": "mlflow"}
+    said: list[str] = []
+    built = run(VersionSource(**plain, requirements="six\n", python="3.2"), say=said.append)
+    own = f"{sys.version_info.major}.{sys.version_info.minor}"
+    assert built.manifest is not None and built.manifest.python == own
+    assert said[0] == f"m: made with Python 3.2, which is not on this machine; it is locked for, and runs with, Python {own}"
+    with pytest.raises(EnvironmentFailed, match=r"m: made with Python 3\.2, and a pickle may mean something else"):
+        run(VersionSource(**plain, requirements="six\n", python="3.2", runs_code=True))
+    run(VersionSource(**plain, python="3.2"), say=said.append)
+    assert "without requirements it runs in the server's own" in said[3]
 
 
 def test_a_name_that_cannot_be_is_refused_before_any_work(run: Build, tmp_path: Path) -> None:
@@ -83,7 +118,7 @@ def test_code_goes_along_with_what_it_imports(run: Build, tmp_path: Path) -> Non
     (tmp_path / "src" / "list.txt").write_text("a")
     built = run(f"{tmp_path}/src/ranker.py", Options(include=(tmp_path / "src" / "list.txt",), name="best"))
     assert built.manifest is not None
-    assert (built.name, built.manifest.entry, built.manifest.origin) == ("best", "ranker.py:Ranker", "python")
+    assert (built.manifest.entry, built.manifest.origin) == ("ranker.py:Ranker", "python")
     assert sorted(built.manifest.files) == ["list.txt", "ranker.py", "words.py"]
 
 

@@ -12,9 +12,12 @@ import pytest
 from headgate.errors import EnvironmentFailed, MissingDependency, ModelFailed, PackageError
 from headgate.home import Home
 from headgate.package import environment
-from headgate.package.build import Built, Options, build
+from headgate.package.build import Built, build
 from headgate.package.environment import python_of
 from headgate.package.folder import verify
+from headgate.package.folders.base import VersionSource
+from headgate.package.options import Options
+from headgate.package.sources import find
 
 CODE = """
 import numpy, six
@@ -30,6 +33,12 @@ def home(tmp_path: Path) -> Home:
     return Home(tmp_path / "home").create()
 
 
+def source(target: str, tmp_path: Path) -> VersionSource:
+    """What the package of a file is made of."""
+    (model,) = find(target, Options(), tmp_path, print)
+    return model.versions[0]
+
+
 def package(tmp_path: Path, home: Home, name: str, requirements: str, code: str = CODE) -> tuple[Built, Path]:
     """Build a package of ``code`` with those requirements beside it; return it and its folder."""
     (tmp_path / name).mkdir()
@@ -37,7 +46,7 @@ def package(tmp_path: Path, home: Home, name: str, requirements: str, code: str 
     (tmp_path / name / "requirements.txt").write_text(requirements)
     folder = tmp_path / f"{name}-package"
     folder.mkdir()
-    return build(f"{tmp_path}/{name}/{name}.py", folder, home), folder
+    return build(source(f"{tmp_path}/{name}/{name}.py", tmp_path), folder, home), folder
 
 
 def versions(python: Path) -> list[str]:
@@ -135,7 +144,7 @@ def test_without_requirements_the_server_runs_it(tmp_path: Path, home: Home) -> 
     )
     (tmp_path / "package").mkdir()
     said: list[str] = []
-    built = build(f"{tmp_path}/model.py", tmp_path / "package", home, Options(threads=1), say=said.append)
+    built = build(source(f"{tmp_path}/model.py", tmp_path), tmp_path / "package", home, Options(threads=1), say=said.append)
     assert built.manifest is not None
     signature = built.manifest.signature
     assert [(spec.name, spec.dtype, spec.shape) for spec in (*signature.inputs, *signature.outputs)] == [
@@ -160,4 +169,4 @@ def test_a_model_that_does_not_load_is_refused(code: str, tmp_path: Path, home: 
     (tmp_path / "model.py").write_text(code + "class Model:\n    def predict(self, x: float) -> float:\n        return x\n")
     (tmp_path / "package").mkdir()
     with pytest.raises((PackageError, ModelFailed), match=r"SIGSEGV|no good|nowhere_to_be_found"):
-        build(f"{tmp_path}/model.py", tmp_path / "package", home, Options(threads=1))
+        build(source(f"{tmp_path}/model.py", tmp_path), tmp_path / "package", home, Options(threads=1))

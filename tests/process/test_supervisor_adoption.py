@@ -73,3 +73,24 @@ def test_nobody_at_the_link_is_no_listener(tmp_path: Path) -> None:
         link.bind(str(tmp_path / "link.sock"))
         link.listen()
         assert adoption.take_listener(tmp_path / "link.sock", limit=0.05) is None
+
+
+def test_strays_are_known_by_their_log(tmp_path: Path) -> None:
+    """What writes to the log of a process of this home, and is in no session we know, is ended with its children; nobody else is."""
+    logs = tmp_path / "logs"
+    logs.mkdir()
+    script = ["/bin/sh", "-c", "sleep 1000 & wait"]
+    started = {
+        name: processes.spawn(processes.ProcessSpec(name, script), (folder / f"{name}.log"))
+        for name, folder in [("gateway-0", logs), ("a-1.1", logs), ("b-1.1", logs), ("serve", logs), ("control", tmp_path)]
+    }
+    try:
+        adoption.end_strays(logs, known={started["b-1.1"][0]})
+        assert {name: processes.reap(started[name][0]) for name in ("gateway-0", "a-1.1")} == {"gateway-0": -9, "a-1.1": -9}
+        assert not processes._members(started["a-1.1"][0])
+        assert all(len(processes._members(started[name][0])) == 2 for name in ("b-1.1", "serve", "control"))
+    finally:
+        for pid, pidfd in started.values():
+            processes.kill_session(pid)
+            processes.reap(pid)
+            os.close(pidfd)

@@ -146,6 +146,20 @@ def test_the_home_remembers_the_default_deployment(tmp_path: Path) -> None:
     assert asked(None) is None
 
 
+def test_the_home_remembers_the_model_control(tmp_path: Path) -> None:
+    """Beside the default deployment, each by itself; a mode that is given replaces it."""
+    home = Home(tmp_path / "home").create()
+
+    def asked(**given: str) -> tuple[str | None, str | None]:
+        found = files.remembered(home, ServeOptions(home=home.path, **given))  # type: ignore[arg-type]
+        return found.model_control, found.default_deployment
+
+    assert asked() == (None, None)
+    assert asked(model_control="explicit") == ("explicit", None)
+    assert asked(default_deployment="fraud") == asked() == ("explicit", "fraud")
+    assert asked(model_control="none") == asked() == ("none", "fraud")
+
+
 @pytest.mark.parametrize("text", ["{", "[]", "7"])
 def test_settings_that_cannot_be_read(tmp_path: Path, text: str) -> None:
     """They are neither ignored nor overwritten: nothing starts, and the file is named."""

@@ -16,13 +16,14 @@ from headgate.cli.api import Api, segment
 from headgate.cli.arguments import home_of
 from headgate.cli.connection import find
 from headgate.errors import NotFound
+from headgate.home import saying_full
 
 
 class Catalog(Protocol):
     """What can be asked of a registry, with or without a server."""
 
     def known(self, model: str, source_digest: str) -> str | None:
-        """Return the digest of the package that ``model`` has of the same source, if any."""
+        """Return the digest of the package that ``model`` has of the same source, if there is one that is not damaged."""
 
     def staging(self) -> AbstractContextManager[Path]:
         """Give an empty folder to build a package in."""
@@ -68,17 +69,20 @@ class RemoteCatalog:
         except NotFound:
             return None
         found = [str(version["digest"]) for version in versions if version["source_digest"] == source_digest]
-        return found[-1] if found else None
+        return found[-1] if found and self._stores(found[-1]) else None
+
+    def _stores(self, digest: str) -> bool:
+        return self._api.exists(f"/packages/{segment(digest)}")
 
     @contextmanager
     def staging(self) -> Iterator[Path]:
         """Give a temporary folder."""
-        with tempfile.TemporaryDirectory(prefix="headgate-package-") as folder:
+        with saying_full(Path(tempfile.gettempdir())), tempfile.TemporaryDirectory(prefix="headgate-package-") as folder:
             yield Path(folder)
 
     def store(self, folder: Path, digest: str) -> None:
         """Upload the package unless the server has it."""
-        if not self._api.exists(f"/packages/{segment(digest)}"):
+        if not self._stores(digest):
             from headgate.package.archive import pack
 
             archive = pack(folder)

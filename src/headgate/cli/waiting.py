@@ -12,16 +12,15 @@ _POLL = 0.05
 _POLL_LIVE = 0.02
 
 
-def until_live(api: Api, limit: float = 30.0) -> None:
-    """Return as soon as control answers and knows whom to let in.
+def until_live(api: Api, path: str = "/status", limit: float = 30.0) -> Any:
+    """GET ``path`` as soon as control answers and knows whom to let in: it may just be starting, for the first time or again.
 
     Raises `ServerUnreachable` or `NotReady` after ``limit`` seconds, `Unauthenticated` or `PermissionDenied` where we are not let in.
     """
     end = time.monotonic() + limit
     while True:
         try:
-            api.get("/status")
-            return
+            return api.get(path)
         except (ServerUnreachable, NotReady):
             if time.monotonic() > end:
                 raise
@@ -37,7 +36,7 @@ def until_ready(api: Api, name: str, revision: str | None, limit: float) -> dict
     """
     end = time.monotonic() + limit
     while True:
-        status: dict[str, Any] = api.get(f"/deployments/{segment(name)}")
+        status: dict[str, Any] = until_live(api, f"/deployments/{segment(name)}")
         revision = revision or status["revision"]
         found = next((entry for entry in status["revisions"] if entry["name"] == revision), None)
         if found is not None and found["state"] == "failed":

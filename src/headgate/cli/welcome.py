@@ -53,7 +53,8 @@ def _fields(fields: list[dict[str, Any]]) -> str:
 
 def _command(access: Access, path: str, metadata: dict[str, Any], row: dict[str, Any]) -> str:
     """Return a shell line that asks for a prediction."""
-    curl = ["curl", *_trust(access), f"{access.inference.url}{path}", "-d"]
+    events = ["-N", "-H", "accept: text/event-stream"] if metadata.get("streams") else []
+    curl = ["curl", *events, *_trust(access), f"{access.inference.url}{path}", "-d"]
     data = json.dumps(row, ensure_ascii=False)
     if len(data) > _LONGEST:
         members = ", ".join(f"{json.dumps(field['name'])}: {_repeated(field, metadata)}" for field in _sent(metadata))

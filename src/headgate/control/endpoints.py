@@ -18,7 +18,7 @@ from headgate.control.reconcile import Reconciler
 from headgate.control.status import DeploymentStatus, deployment_status
 from headgate.control.store import Store
 from headgate.errors import Conflict, InvalidRequest, NotFound, PayloadTooLarge, SpecError, did_you_mean
-from headgate.home import Home
+from headgate.home import Home, check_room
 from headgate.registry.blobs import ARCHIVE_BYTES
 from headgate.registry.registry import Origin, Registry
 from headgate.spec import check_name, parse_reference, parse_spec
@@ -126,6 +126,7 @@ class Endpoints:
         if parse_reference(spec.model)[1] is None:
             # The newest of today: what is pushed later is deployed when somebody says so.
             spec = msgspec.structs.replace(spec, model=version.reference)
+        check_room(self._backend.home.path)
         self._backend.store.put(spec, expected)
 
     def _status(self, name: str) -> DeploymentStatus:
@@ -134,7 +135,8 @@ class Endpoints:
         if view is None:
             raise NotFound(f"deployment {name[:200]!r}: there is no such deployment{did_you_mean(name, reconciler.views)}")
         url = f"{self._backend.inference_url}/v2/models/{name}"
-        return deployment_status(view, url, reconciler.errors.get(name, ""), reconciler.dialect(name))
+        trouble = reconciler.errors.get(name, "") or reconciler.trouble
+        return deployment_status(view, url, trouble, reconciler.dialect(name))
 
     # ---- registry
 
@@ -153,9 +155,7 @@ class Endpoints:
     async def register(self, request: Request) -> Response:
         """Make a stored package a version: 201; 200 with the one there is where its source is registered already."""
         body = await json_struct(request, VersionBody)
-        origin = Origin(
-            by=request.state.by, note=body.note, trusted_by=body.trusted_by, relock=body.relock, number=body.number
-        )
+        origin = Origin(by=request.state.by, note=body.note, trusted_by=body.trusted_by, relock=body.relock, number=body.number)
         register = self._backend.registry.register
         version, created = await asyncio.to_thread(register, request.path_params["name"], body.digest, origin)
         return answer(version, 201 if created else 200)
@@ -188,8 +188,10 @@ class Endpoints:
         return answer({"digest": digest}, 201)
 
     async def has_package(self, request: Request) -> Response:
-        """Say whether a package is stored."""
-        await asyncio.to_thread(self._backend.registry.store.path, request.path_params["digest"])
+        """Say whether a package is stored, and whole; one that is damaged is as good as none, so that it is sent again."""
+        digest, store = request.path_params["digest"], self._backend.registry.store
+        if not await asyncio.to_thread(store.is_whole, digest):
+            raise NotFound(f"package {digest}: not in this store, or damaged; push it")
         return Response()
 
     # ---- keys

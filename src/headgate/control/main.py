@@ -14,7 +14,7 @@ import msgspec
 import uvicorn
 import uvloop
 
-from headgate import plugins
+from headgate import plugins, streams
 from headgate.clock import SystemClock
 from headgate.control.access import Access
 from headgate.control.api import build_app
@@ -138,6 +138,7 @@ async def run(config: ControlConfig, registry: Registry) -> None:
 
 def main() -> int:
     """Run control as ``HEADGATE_CONFIG`` says."""
+    streams.never_fail()
     config = msgspec.json.decode(os.environ["HEADGATE_CONFIG"], type=ControlConfig)
     with registry_of(Home(config.home)) as registry, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(run(config, registry))

@@ -96,6 +96,8 @@ class Reconciler:
         self._setting = setting
         self._table = _last_table(setting.routes)
         self._sent = False
+        self._kept = True
+        """Whether the table is on disk as it was sent."""
         self._since: dict[str, float] = {}
         """Since when a revision is in its state, or a replica ready: the keys say which."""
         self._specs: dict[str, list[ReplicaSpec]] = {}
@@ -103,6 +105,8 @@ class Reconciler:
         """By deployment, as of the last tick."""
         self.errors: dict[str, str] = {}
         """Deployment -> what went wrong in deciding about it."""
+        self.trouble = ""
+        """Why the last tick was not finished; empty if it was."""
         self._complaint = ""
         self._wishes = Wishes(setting.model_control, world.gateway, world.store, world.registry)
         self.keys: tuple[KeyHash, ...] | None = None
@@ -121,12 +125,12 @@ class Reconciler:
         """`tick`, and live on whatever happens: the next one looks at everything anew."""
         try:
             self.tick()
-            self._complaint = ""
+            self._complaint = self.trouble = ""
         except Exception as error:
             if self._complaint != repr(error):
                 print("this tick was not finished, the next one tries again", file=sys.stderr)
                 traceback.print_exc()
-            self._complaint = repr(error)
+            self._complaint, self.trouble = repr(error), _in_words(error)
 
     def tick(self) -> None:
         """Look, decide and act until nothing follows any more."""
@@ -145,6 +149,7 @@ class Reconciler:
         self.keys = keys
         # Routes first: nobody may be sent to a replica that is about to end.
         self._publish(desired)
+        self._keep_table()
         self._apply(desired)
         self._wishes.answer(self.views)
 
@@ -264,10 +269,16 @@ class Reconciler:
         """Give the table a number and send it; one that a gateway may have from before keeps its number."""
         if table != self._table or table.id == 0:
             table = msgspec.structs.replace(table, id=self._world.store.next_table_id(least=self._table.id))
-            write_atomically(self._setting.routes, encode_table(table))
+            self._kept = False
         self._table = table
         self._world.gateway.publish(table)
         self._sent = True
+
+    def _keep_table(self) -> None:
+        """Write the table down, for a gateway that starts without control. Only now: a full disk must not keep a revoked key good."""
+        if not self._kept:
+            write_atomically(self._setting.routes, encode_table(self._table))
+            self._kept = True
 
     def _route(self, deployment: Deployment, revisions: tuple[Revision, ...]) -> DeploymentRoute | None:
         _check_readable(deployment)
@@ -299,8 +310,7 @@ class Reconciler:
         self._world.executor.apply([spec for name in sorted(specs) for spec in specs[name]])
 
     def _failed(self, deployment: str, error: Exception) -> None:
-        known = isinstance(error, HeadgateError)
-        text = str(error) if known else f"control failed at it with {type(error).__name__} and tries again; control.log says more"
+        text = _in_words(error)
         if self.errors.get(deployment) != text:
             print(f"deployment {deployment}: this tick did nothing for it", file=sys.stderr)
             traceback.print_exception(error)
@@ -325,6 +335,11 @@ def _check_readable(deployment: Deployment) -> None:
         raise SpecError(
             f"{deployment.unreadable}; what runs of it stays as it is. Deploy it again, or, if a newer Headgate wrote it, use that one"
         )
+
+
+def _in_words(error: Exception) -> str:
+    known = isinstance(error, HeadgateError)
+    return str(error) if known else f"control failed at it with {type(error).__name__} and tries again; control.log says more"
 
 
 def _last_table(path: Path) -> RouteTable:

@@ -40,27 +40,33 @@ class Wishes:
         self._gateway = gateway
         self._store = store
         self._registry = registry
-        self._begun: frozenset[Wish] = frozenset()
+        self._begun: dict[Wish, bool] = {}
+        """Those that were carried out, and whether there was no deployment before."""
 
     def begin(self) -> None:
         """Write down what is newly wished for, or answer why it cannot be."""
-        wishes = frozenset(self._gateway.wishes)
-        self._begun &= wishes
-        for wish in sorted(wishes - self._begun, key=lambda wish: wish.number):
+        wishes = self._gateway.wishes
+        self._begun = {wish: fresh for wish, fresh in self._begun.items() if wish in wishes}
+        for wish in wishes:
+            if wish in self._begun:
+                continue
             try:
                 if not self._allowed:
                     raise PermissionDenied("this server was not started with --model-control explicit")
-                self._carry_out(wish)
-                self._begun |= {wish}
+                self._begun[wish] = self._carry_out(wish)
             except HeadgateError as error:
                 self._gateway.answer(WishAnswer(number=wish.number, error=f"failed to {wish.kind} '{wish.model}': {error}"))
 
     def answer(self, views: Mapping[str, View]) -> None:
-        """Answer what has been fulfilled, or cannot be any more."""
+        """Answer what has been fulfilled, or cannot be any more; what could not be loaded is not left behind as a broken deployment."""
         for wish in self._gateway.wishes:
-            answer = outcome(wish, views.get(wish.model)) if wish in self._begun else None
-            if answer is not None:
-                self._gateway.answer(answer)
+            view = views.get(wish.model)
+            answer = outcome(wish, view) if wish in self._begun else None
+            if answer is None:
+                continue
+            if answer.error and self._begun[wish] and view is not None and not view.deployment.deleted:
+                self._store.delete(wish.model)
+            self._gateway.answer(answer)
 
     def loadable(self, deployed: Set[str]) -> tuple[str, ...]:
         """Return the names of models that could be loaded."""
@@ -68,15 +74,17 @@ class Wishes:
             return ()
         return tuple(sorted({model.name for model in self._registry.models()} - deployed))
 
-    def _carry_out(self, wish: Wish) -> None:
+    def _carry_out(self, wish: Wish) -> bool:
+        """Return whether there was no deployment before."""
         known = self._store.deployment(wish.model)
-        deployed = known is not None and not known.deleted
+        fresh = known is None or known.deleted
         if wish.kind is WishKind.LOAD:
             self._load(wish.model, known)
-        elif deployed:
-            self._store.delete(wish.model)
-        else:
+        elif fresh:
             self._registry.model(wish.model)
+        else:
+            self._store.delete(wish.model)
+        return fresh
 
     def _load(self, name: str, known: Deployment | None) -> None:
         """Deploy the newest version, with the settings the deployment had when it ended; one that is deployed stays as it is."""

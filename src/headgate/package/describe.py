@@ -10,8 +10,9 @@ import json
 import os
 import signal
 import subprocess
+import tempfile
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import msgspec
 
@@ -59,27 +60,34 @@ def describe(question: Question, python: Path, *, timeout: float, bootstrap: Pat
     config = msgspec.json.encode(question, enc_hook=str).decode()
     environ = {key: value for key, value in os.environ.items() if key not in _FORGET}
     environ |= {"HEADGATE_CONFIG": config, "PYTHONUNBUFFERED": "1"}
-    process = subprocess.Popen(
-        [str(python), "-P", str(bootstrap), "describe"],
-        env=environ, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
-    )  # fmt: skip
     name = question.path.name
-    try:
-        out, err = process.communicate(timeout=timeout)
-    except subprocess.TimeoutExpired:
-        raise PackageError(
-            f"{name}: still loading after {timeout:g} s, so it was ended; nothing was registered. Allow it more time"
-        ) from None
-    finally:
-        _end(process)
-    return _read(name, process.returncode, out, err.decode(errors="replace"))
+    # Files, not pipes: what the model starts inherits them, and a pipe would not end before the last of it has.
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        process = subprocess.Popen(
+            [str(python), "-P", str(bootstrap), "describe"],
+            env=environ, stdin=subprocess.DEVNULL, stdout=out, stderr=err, start_new_session=True,
+        )  # fmt: skip
+        try:
+            process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            raise PackageError(
+                f"{name}: still loading after {timeout:g} s, so it was ended; nothing was registered. Allow it more time"
+            ) from None
+        finally:
+            _end(process)
+        return _read(name, process.returncode, _content(out), _content(err).decode(errors="replace"))
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
     """End the process with all that it has started."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
+    process.wait()
+
+
+def _content(file: IO[bytes]) -> bytes:
+    file.seek(0)
+    return file.read()
 
 
 def _read(name: str, code: int, out: bytes, err: str) -> Description:

@@ -6,27 +6,40 @@ Policies are written the same by both: the newest ``latest { num_versions }`` (1
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 from headgate.errors import PackageError
 
-_NUMBER = re.compile(r"[1-9][0-9]{0,18}")
+_NUMBER = re.compile(r"[1-9][0-9]*")
+_PADDED = re.compile(r"0*[1-9][0-9]*")
 LARGEST = (1 << 63) - 1
 """Version numbers are signed 64-bit integers everywhere."""
 
 
-def numbered(folder: Path) -> dict[int, Path]:
-    """Return the folders in ``folder`` that are called by a number of at least 1, without leading zeros; ascending."""
-    found = {int(entry.name): entry for entry in folder.iterdir() if _NUMBER.fullmatch(entry.name) and entry.is_dir()}
-    return {number: found[number] for number in sorted(found) if number <= LARGEST}
+def numbered(folder: Path, *, padded: bool = False) -> dict[int, Path]:
+    """Return the folders in ``folder`` that are called by a number of at least 1, ascending.
+
+    ``padded``: zeros may lead (``00000123``). Raises `PackageError` where two are the same number.
+    """
+    pattern = _PADDED if padded else _NUMBER
+    found: dict[int, Path] = {}
+    for entry in sorted(folder.iterdir()):
+        if not pattern.fullmatch(entry.name) or len(entry.name.lstrip("0")) > 19 or int(entry.name) > LARGEST or not entry.is_dir():
+            continue
+        other = found.setdefault(int(entry.name), entry)
+        if other is not entry:
+            raise PackageError(f"{folder.name}: {other.name} and {entry.name} are the same version; remove one of them")
+    return {number: found[number] for number in sorted(found)}
 
 
-def misnumbered(folder: Path) -> list[str]:
-    """Return the names of folders that look like versions and are none: ``0``, ``01``. Sorted."""
-    decimal = (entry for entry in folder.iterdir() if entry.name.isdecimal() and entry.is_dir())
-    return sorted(entry.name for entry in decimal if not _NUMBER.fullmatch(entry.name))
+def misnumbered(folder: Path, there: Mapping[int, Path]) -> list[str]:
+    """Return the names of folders that look like versions and are not among those that are there: ``0``, ``01``. Sorted."""
+    versions = {path.name for path in there.values()}
+    return sorted(
+        entry.name for entry in folder.iterdir() if entry.name.isdecimal() and entry.name not in versions and entry.is_dir()
+    )
 
 
 def served(policy: Any, there: Collection[int], where: str) -> tuple[int, ...]:

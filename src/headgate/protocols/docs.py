@@ -62,12 +62,13 @@ def _section(deployment: DeploymentView) -> str:
     row = json.dumps(shown_row(deployment.example(), plan.signature))
     state = "ready" if deployment.ready else "not ready"
     versions = ", ".join(map(str, deployment.versions()))
+    infers = "generate_stream</code> parts, as they come" if plan.streams else "infer</code> Open Inference Protocol"
     return (
         f"<section><h2>{name} <small class={'good' if deployment.ready else 'bad'}>{state}</small></h2>"
         f"<p>{escape(deployment.platform(None))}, version {versions}</p>"
         f"<table><tr><th>input</th><th>type</th><th>shape</th></tr>{_rows(plan.signature.inputs)}"
         f"<tr><th>output</th><th></th><th></th></tr>{_rows(plan.signature.outputs)}</table>"
-        f"<p><code>POST /predict/{name}</code> rows &middot; <code>POST /v2/models/{name}/infer</code> Open Inference Protocol</p>"
+        f"<p><code>POST /predict/{name}</code> rows &middot; <code>POST /v2/models/{name}/{infers}</p>"
         f'<form data-path="/predict/{name}"><textarea rows=6 spellcheck=false>{escape(row)}</textarea>'
         "<button>Send</button><pre hidden></pre></form></section>"
     )

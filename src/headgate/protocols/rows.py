@@ -77,9 +77,10 @@ class Rows(Protocol):
 
 def _takes_events(accept: str) -> bool:
     """Whether the header names server-sent events, and does not refuse them by a weight of 0 (RFC 9110, section 12.5.1)."""
+    accept = accept.lower()
     if "event-stream" not in accept:
         return False
-    for kind in accept.lower().split(","):
+    for kind in accept.split(","):
         name, *options = (word.strip() for word in kind.split(";"))
         if name == "text/event-stream":
             return not any(re.fullmatch(r"q\s*=\s*0(\.0*)?", option) for option in options)

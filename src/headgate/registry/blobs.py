@@ -15,8 +15,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from headgate.clock import Clock, SystemClock
-from headgate.errors import DigestMismatch, NotFound, PackageError, StorageFull
-from headgate.home import Home
+from headgate.errors import DigestMismatch, NotFound, PackageError
+from headgate.home import Home, saying_full
 from headgate.package.archive import MAX_BYTES, unpack
 from headgate.package.environment import python_of
 from headgate.package.folder import read_manifest, verify
@@ -29,8 +29,6 @@ INCOMING = ".incoming-"
 LEFTOVER_SECONDS = 86_400.0
 """Age from which a folder of an interrupted arrival is removed; a slow upload may take hours."""
 
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
-
 
 class PackageStore:
     """The folder ``store`` of a home. Several processes may add to it at once."""
@@ -42,15 +40,15 @@ class PackageStore:
     def staging(self) -> Iterator[Path]:
         """Yield an empty folder on the store's file system, to build a package in and `add` it; removed if it is still there.
 
-        A full disk within the block becomes a `StorageFull`.
+        A full disk becomes a `StorageFull`, within the block too.
         """
-        self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=INCOMING, dir=self.root))
-        try:
-            with _saying_full(self.root):
+        with saying_full(self.root):
+            self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            folder = Path(tempfile.mkdtemp(prefix=INCOMING, dir=self.root))
+            try:
                 yield folder
-        finally:
-            _remove(folder)
+            finally:
+                _remove(folder)
 
     def add(self, folder: Path) -> str:
         """Verify the package in ``folder``, which `staging` has made, move it into the store and return its digest.
@@ -60,8 +58,10 @@ class PackageStore:
         """
         manifest = verify(folder)
         target = self.root / check_digest(manifest.digest)
-        with _saying_full(self.root):
-            self._discard_damaged(target)
+        with saying_full(self.root):
+            if target.exists() and not self.is_whole(manifest.digest):
+                with self.staging() as aside:  # and gone with it
+                    os.rename(target, aside)
             if not target.exists():
                 _seal(folder)
                 _rename(folder, target)
@@ -96,16 +96,6 @@ class PackageStore:
         """
         return python_of(home, self.path(digest), self.verify(digest))
 
-    def _discard_damaged(self, target: Path) -> None:
-        """Move what is at ``target`` out of the way if it is not the package of that name."""
-        if target.exists():
-            try:
-                if verify(target).digest == f"sha256:{target.name}":
-                    return
-            except PackageError:
-                pass
-            os.rename(target, tempfile.mkdtemp(prefix=INCOMING, dir=self.root))
-
     def path(self, digest: str) -> Path:
         """Return the folder of a package. Raises `NotFound` if it is not in the store."""
         folder = self.root / check_digest(digest)
@@ -126,6 +116,14 @@ class PackageStore:
         """Hash every file of a stored package and return its manifest. Raises `NotFound`, `DigestMismatch` or `PackageError`."""
         self.manifest(digest)
         return verify(self.path(digest))
+
+    def is_whole(self, digest: str) -> bool:
+        """Tell whether a package is stored, and every byte of it is what was pushed. Raises `PackageError` if ``digest`` is none."""
+        folder = self.root / check_digest(digest)
+        try:
+            return folder.is_dir() and verify(folder).digest == digest
+        except PackageError:
+            return False
 
     def digests(self) -> list[str]:
         """Return the digests of all packages, sorted."""
@@ -173,13 +171,3 @@ def _rename(folder: Path, target: Path) -> None:
         # Somebody was faster with the same bytes: a folder that is there cannot be renamed over.
         if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
             raise
-
-
-@contextlib.contextmanager
-def _saying_full(where: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in _FULL:
-            raise
-        raise StorageFull(f"no space left on the disk of {where}; nothing was stored. Free some space and try again") from error

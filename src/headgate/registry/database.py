@@ -19,6 +19,7 @@ from sqlalchemy.exc import DatabaseError, IntegrityError
 from sqlalchemy.orm import DeclarativeBase, Session
 
 from headgate.errors import Conflict, HeadgateError, NotReady, StorageFull
+from headgate.home import check_room
 
 HEAD = "0001"
 """The newest revision in ``migrations/versions``: what this code reads and writes."""
@@ -167,6 +168,8 @@ def _explained(path: Path) -> Iterator[None]:
             raise _busy() from error
         if "full" in said:
             raise StorageFull(f"no space left on the disk of {path}; nothing was written. Free some space and try again") from error
+        with contextlib.suppress(OSError):
+            check_room(path.parent)  # SQLite has many words for a file that it had no room to make
         raise HeadgateError(f"{path}: SQLite says: {said}; nothing was written") from error
 
 

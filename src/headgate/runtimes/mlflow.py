@@ -55,6 +55,7 @@ class MlflowRuntime(Runtime):
     title = "MLflow"
     platform = "mlflow_pyfunc"
     requires = ("mlflow", "pandas")
+    extra = "mlflow"
 
     @classmethod
     def claims(cls, path: Path) -> bool:
@@ -74,15 +75,15 @@ class MlflowRuntime(Runtime):
     def load(self, path: Path, *, attribute: str, device: str, threads: int) -> None:
         """Load the model. Without a pickle in the folder, MLflow and PyTorch are told to unpickle nothing."""
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+        pyfunc = self.framework("mlflow.pyfunc")
+        self._pandas = self.framework("pandas")
+        self._encoder = self.framework("mlflow.utils.proto_json_utils").NumpyEncoder
+        self._refusal = self.framework("mlflow.exceptions").MlflowException
         trusted = self.runs_code(path)  # packaging has refused it without --trust-pickle
         if not trusted:
             os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = "1"
         # To MLflow a skops file is a pickle too, for the list of types it trusts; that list has been looked at.
         os.environ["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] = str(trusted or any(path.rglob("*.skops"))).lower()
-        pyfunc = self.framework("mlflow.pyfunc")
-        self._pandas = self.framework("pandas")
-        self._encoder = self.framework("mlflow.utils.proto_json_utils").NumpyEncoder
-        self._refusal = self.framework("mlflow.exceptions").MlflowException
         self._model = pyfunc.load_model(str(path), suppress_warnings=True, model_config=_config(path, device))
         self._read_signature(self._model.metadata)
         loader = str(self._model.loader_module)
@@ -95,11 +96,7 @@ class MlflowRuntime(Runtime):
         self._takes = _columns(schema)
         self._tensors = schema is not None and schema.is_tensor_spec()
         self._named = schema is None or schema.has_input_names()
-        self._dates = frozenset(
-            info.name
-            for info, spec in zip(self._takes or (), schema.inputs if schema else (), strict=True)
-            if not self._tensors and getattr(spec.type, "name", "") == "datetime"
-        )
+        self._types = {info.name: spec.type for info, spec in zip(self._takes or (), schema.inputs if schema else (), strict=True)}
         declared = {spec.name or OUTPUT: _declared(spec.type) for spec in (gives.inputs if gives else ())}
         self._declared = {name: dtype for name, dtype in declared.items() if dtype is not None}
         self._parameters = tuple(spec.name for spec in parameters.params) if parameters else ()
@@ -155,12 +152,12 @@ class MlflowRuntime(Runtime):
 
     def _column(self, info: TensorSpec, array: np.ndarray[Any, Any]) -> Any:
         if info.content == "json":
-            values = [json.loads(item) for item in array.tolist()]
+            values = [_widened(json.loads(item), self._types[info.name]) for item in array.tolist()]
             return self._pandas.Series(values, dtype=object)
         if info.content == "binary":
             return self._pandas.Series(array.tolist(), dtype=object)
         text = decoded(info.name, array)
-        if info.name not in self._dates:
+        if self._tensors or getattr(self._types.get(info.name), "name", "") != "datetime":
             return text
         try:
             return self._pandas.to_datetime(self._pandas.Series(text.tolist()), format="ISO8601")
@@ -283,6 +280,18 @@ def _declared(kind: Any) -> np.dtype[Any] | None:
     if kind is None or kind.kind not in "biufUO":
         return None
     return np.dtype(object) if kind.kind in "UO" else np.dtype(kind)
+
+
+def _widened(value: Any, kind: Any) -> Any:
+    """Return a document with floats where its MLflow type says so: in JSON 1 stands for 1.0, too, and MLflow would refuse it."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return float(value) if getattr(kind, "name", "") in ("float", "double") else value
+    if isinstance(value, list) and hasattr(kind, "dtype"):
+        return [_widened(part, kind.dtype) for part in value]
+    if isinstance(value, dict):
+        kinds = {part.name: part.dtype for part in getattr(kind, "properties", ())}
+        return {key: _widened(part, kinds.get(key, getattr(kind, "value_type", None))) for key, part in value.items()}
+    return value
 
 
 def _is_array(value: Any) -> bool:

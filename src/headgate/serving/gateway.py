@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-import socket
 import sys
 from collections.abc import Callable, Mapping
 from email.utils import formatdate
@@ -41,12 +40,6 @@ from headgate.serving.wire.streams import GatewayConnection, HttpStream
 
 TICK_SECONDS = 0.02
 """Resolution of deadlines."""
-PORT_SECONDS = 2.0
-"""Beyond the delay of a drain: how long the port may take to be shut. Nobody shuts it where another gateway follows."""
-LAST_CALL_SECONDS = 1.0
-"""For whoever is connected when the port is shut, perhaps only just, to say what he wants."""
-PARTING_SECONDS = 0.25
-"""At the very end, for answers to leave and clients to see that the connection is over."""
 
 
 class Gateway:
@@ -282,42 +275,19 @@ class Gateway:
 
     # ---- the end
 
-    async def drain(self, delay: float, limit: float, listener: socket.socket, stop_listening: Callable[[], None]) -> None:
-        """Be unready at once and say ``connection: close`` with every answer; return once nothing is in flight.
-
-        For ``delay`` seconds, and until the supervisor has shut the port of ``listener``, new clients are accepted: if the gateway
-        stopped first, the kernel would let in some whom nobody hears. From then on what is in flight has at most ``limit`` seconds.
-        """
+    def begin_drain(self) -> None:
+        """Be unready at once, and say ``connection: close`` with every answer."""
         self.draining = self.catalogue.draining = True
         self.links.report()
-        await asyncio.sleep(delay)
-        await _until(self.now, lambda: not listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN), PORT_SECONDS)
-        stop_listening()
-        await _until(self.now, lambda: not self._connections, LAST_CALL_SECONDS)
-        for connection in list(self._connections):
-            connection.drain()
-        revisions = self.catalogue.revisions
-        await _until(self.now, lambda: not any(revision.inflight for revision in revisions.values()), limit)
-        for revision in revisions.values():
-            revision.give_up("the server is shutting down, and this request took longer than it waits; retry elsewhere")
-        await _until(self.now, lambda: not self._connections, PARTING_SECONDS)
 
-    def log_request(self, head: Head, status: int, size: int, request_id: str) -> None:
-        """Write one line about a request: only where `access_log` asks for it."""
-        self.log("request", f"{head.method} {head.path[:200]} {status}", status=status, bytes=size, request_id=request_id)
+    @property
+    def connections(self) -> list[HttpConnection | GatewayConnection]:
+        """Those that are open."""
+        return list(self._connections)
+
+    # ---- words
 
     def log(self, event: str, text: str, **fields: Any) -> None:
         """Write one structured line."""
         line = {"at": round(self._clock.wall(), 3), "process": self.name, "event": event, "text": text}
         print(json.dumps(line | {key: value for key, value in fields.items() if value}), file=sys.stderr, flush=True)
-
-
-async def _until(now: Callable[[], float], condition: Callable[[], bool], seconds: float) -> None:
-    """Wait for a condition. The last thing is a turn of the loop, so that even after a stall what has arrived by then is heard."""
-    end = now() + seconds
-    late = False
-    while not late:
-        late = now() >= end
-        await asyncio.sleep(TICK_SECONDS)
-        if condition():
-            return

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from itertools import pairwise
 from typing import Protocol as Interface
 
 from msgspec.structs import replace
 
-from headgate.errors import HeadgateError
+from headgate.errors import HeadgateError, InvalidRequest
 from headgate.protocols.base import Batch, InferRequest, InferResponse, OutputTensor, Plan
 from headgate.tensors import row_offsets
+
+_ROW = re.compile(r"(?<=', row )\d+")
+"""The number in ``input 'x', row 3``: how models say which row is at fault, counted within what they were given."""
 
 
 class Owner(Interface):
@@ -71,7 +76,10 @@ class _Join:
             self._owner.answer(self._request, outputs, batch)
 
     def failed(self, piece: InferRequest, error: HeadgateError) -> None:
-        """One piece failed, and with it the request."""
+        """One piece failed, and with it the request; a row that the error names is counted from the start of the request."""
+        before = sum(other.rows for other in self._request.pieces[: self._request.pieces.index(piece)])
+        if before and isinstance(error, InvalidRequest):
+            error = type(error)(_ROW.sub(lambda match: str(int(match[0]) + before), str(error)))
         self._owner.fail(self._request, error)
 
 
@@ -88,3 +96,30 @@ def _joined(answers: list[InferResponse]) -> tuple[list[OutputTensor], Batch]:
         max(answer.batch.finished for answer in answers),
     )
     return outputs, batch
+
+
+def cut(outputs: list[OutputTensor], batch: list[InferRequest]) -> Iterator[tuple[InferRequest, list[OutputTensor]]]:
+    """Yield each request of a batch that still waits for its answer, with its own rows of the outputs."""
+    starts = [0]
+    for request in batch:
+        starts.append(starts[-1] + request.rows)
+    cuts = [_Cut(output, starts) for output in outputs]
+    for at, request in enumerate(batch):
+        if not request.done:
+            yield request, [each.piece(at, request.rows) for each in cuts]
+
+
+class _Cut:
+    """One output of a batch, to be cut into the rows of its requests."""
+
+    __slots__ = ("_data", "_offsets", "_output", "_tail")
+
+    def __init__(self, output: OutputTensor, starts: list[int]) -> None:
+        self._output = output
+        self._tail = tuple(output.shape[1:])
+        self._data = memoryview(output.data)
+        self._offsets = row_offsets(output.dtype, output.data, output.shape, starts)
+
+    def piece(self, at: int, rows: int) -> OutputTensor:
+        output = self._output
+        return OutputTensor(output.name, output.dtype, (rows, *self._tail), self._data[self._offsets[at] : self._offsets[at + 1]])

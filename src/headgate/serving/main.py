@@ -15,8 +15,10 @@ from typing import Any
 import msgspec
 import uvloop
 
+from headgate import streams
 from headgate.clock import SystemClock
 from headgate.home import Home
+from headgate.serving.drain import drain
 from headgate.serving.endpoints import Endpoints
 from headgate.serving.gateway import Gateway
 from headgate.serving.limit import Limits
@@ -64,13 +66,14 @@ async def run(config: GatewayConfig) -> None:
     gateway.log("listening", f"{config.id} listens", fd=config.listener)
     _quiet_collector()
     await ended
-    await gateway.drain(config.drain_delay, config.drain_limit, listener, server.close)
+    await drain(gateway, config.drain_delay, config.drain_limit, listener, server.close)
     links.close()
     listener.close()
 
 
 def main() -> int:
     """Run a gateway as ``HEADGATE_CONFIG`` says."""
+    streams.never_fail()
     config: Any = json.loads(os.environ["HEADGATE_CONFIG"])
     uvloop.run(run(msgspec.convert(config, GatewayConfig)))
     return 0

@@ -21,9 +21,12 @@ from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import Any
 
+from headgate import streams
 from headgate.errors import HeadgateError
 from headgate.runtimes.base import said
 from headgate.serving import link
+from headgate.serving.digests import check_digests
+from headgate.serving.words import for_clients
 from headgate.serving.worker import Worker
 
 ORPHAN_SECONDS = 10.0
@@ -182,7 +185,10 @@ class Replica:
             "pid": os.getpid(),
         }
         self._links = [GatewayLink(path) for path in config["links"]]
-        self._worker = Worker(Path(config["package"]), device=config["device"], threads=config["threads"])
+        self._package = Path(config["package"])
+        self._device: str = config["device"]
+        self._threads: int = config["threads"]
+        self._worker: Worker  # from `_load` on
         self._load_timeout: float = config["load_timeout"]
         self._batch_timeout: float = config["batch_timeout"]
         self._state: bytes = b""
@@ -209,6 +215,8 @@ class Replica:
         started = time.monotonic()
         signal.setitimer(signal.ITIMER_REAL, self._load_timeout)
         try:
+            check_digests(self._package)
+            self._worker = Worker(self._package, device=self._device, threads=self._threads)
             self._worker.load()
         except Exception as error:
             traceback.print_exc()
@@ -346,9 +354,10 @@ def _error_frame(error: HeadgateError, batch: int) -> bytes:
     """Return the answer that says why there is none; its cause goes to the log."""
     if error.__cause__ is not None:
         traceback.print_exception(error.__cause__)
-    return link.frame(link.ERROR, json.dumps({"code": error.code, "message": str(error)}).encode(), batch)
+    return link.frame(link.ERROR, json.dumps({"code": error.code, "message": for_clients(str(error))}).encode(), batch)
 
 
 def main() -> int:
     """Run a replica as ``HEADGATE_CONFIG`` says."""
+    streams.never_fail()
     return Replica(json.loads(os.environ["HEADGATE_CONFIG"])).run()

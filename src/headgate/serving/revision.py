@@ -15,14 +15,14 @@ from headgate.journal import RevisionReport
 from headgate.package.signature import Signature
 from headgate.protocols.base import Batch, InferRequest, InferResponse, OutputTensor, Plan
 from headgate.routes import DeploymentRoute, RevisionRoute
-from headgate.serving.join import split
+from headgate.serving.join import cut, split
 from headgate.serving.quarantine import Quarantine
 from headgate.serving.queue import Waiting
 from headgate.serving.rate import ServedRate
 from headgate.serving.rowlimit import RowLimit
 from headgate.serving.statistics import BatchCounts
 from headgate.telemetry import Histogram
-from headgate.tensors import DTYPES, row_offsets
+from headgate.tensors import DTYPES
 
 if TYPE_CHECKING:
     from headgate.serving.metrics import Metrics, ProtocolSeries
@@ -109,7 +109,7 @@ class Revision:
             self._quarantine.check(request, now)
         self.inflight += 1
         if not request.rows:
-            self.answer(request, self._nothing(), Batch(0.0, 0, now))
+            self.answer(request, _nothing(self.plan), Batch(0.0, 0, now))
         elif request.rows > waiting.max_rows and self.plan.batched:
             for piece in split(request, self.plan, waiting.max_rows, self):
                 waiting.put(piece)
@@ -127,6 +127,8 @@ class Revision:
 
     def pump(self, now: float) -> float:
         """Send batches while replicas are idle and something is ripe. Returns the seconds after which to call again, or infinity."""
+        if now >= self.waiting.soonest:
+            self.expire(now)  # what came with no time left must not slip through between two ticks
         while self._idle:
             delay = self.waiting.ripe(now)
             if delay:
@@ -171,13 +173,8 @@ class Revision:
         if len(batch) == 1:
             self.answer(batch[0], outputs, origin)
             return
-        starts = [0]
-        for request in batch:
-            starts.append(starts[-1] + request.rows)
-        cuts = [_Cut(output, starts) for output in outputs]
-        for at, request in enumerate(batch):
-            if not request.done:
-                self.answer(request, [cut.piece(at, request.rows) for cut in cuts], origin)
+        for request, own in cut(outputs, batch):
+            self.answer(request, own, origin)
 
     def failed(self, link: ReplicaLink, batch: list[InferRequest], error: HeadgateError) -> None:
         """The model raised on a batch: find the culprit by halving where a rerun is allowed, else fail the batch."""
@@ -205,21 +202,15 @@ class Revision:
             if request.done:
                 continue
             request.deaths += 1
+            how = ending(request, self.route.batch_timeout, now)
             if not self.route.idempotent:
-                self.fail(request, ReplicaLost(f"the replica of {self.name} {self._end(request, now)}; it was not run again"))
+                self.fail(request, ReplicaLost(f"the replica of {self.name} {how}; it was not run again"))
             elif request.deaths > 1:
                 self._quarantine.add(request, now)
-                said = f"a second replica of {self.name} {self._end(request, now)}; it is not run again"
+                said = f"a second replica of {self.name} {how}; it is not run again"
                 self.fail(request, ReplicaLost(said, None))
             else:
                 self._put_back([request])
-
-    def _end(self, request: InferRequest, now: float) -> str:
-        """Say how a replica ended that had this request: it ends itself when a batch passes its limit."""
-        limit = self.route.batch_timeout
-        if request.started is not None and now - request.started >= limit:
-            return f"was ended because this request's batch took longer than batch_timeout ({limit:g} s)"
-        return "died while it computed this request"
 
     def expire(self, now: float) -> None:
         """Answer everything that is past its deadline; what waits of it will never be run."""
@@ -274,11 +265,6 @@ class Revision:
             self.requests += 1
         request.sink.failed(request, error)
 
-    def _nothing(self) -> list[OutputTensor]:
-        """No rows in, no rows out: nothing is computed; a dimension that varies is 0."""
-        specs = self.plan.signature.outputs
-        return [OutputTensor(spec.name, DTYPES[spec.dtype], [0, *(max(size, 0) for size in spec.shape[1:])], b"") for spec in specs]
-
     def _drop(self, request: InferRequest) -> None:
         """Mark done; its rows stop counting if it waits. Pieces of a split request go with it."""
         request.done = True
@@ -297,21 +283,18 @@ class Revision:
             self.waiting.put_back(alive)
 
 
-class _Cut:
-    """One output of a batch, to be cut into the rows of its requests."""
-
-    __slots__ = ("_data", "_offsets", "_output", "_tail")
-
-    def __init__(self, output: OutputTensor, starts: list[int]) -> None:
-        self._output = output
-        self._tail = tuple(output.shape[1:])
-        self._data = memoryview(output.data)
-        self._offsets = row_offsets(output.dtype, output.data, output.shape, starts)
-
-    def piece(self, at: int, rows: int) -> OutputTensor:
-        output = self._output
-        return OutputTensor(output.name, output.dtype, (rows, *self._tail), self._data[self._offsets[at] : self._offsets[at + 1]])
-
-
 def _too_late(request: InferRequest, now: float, what: str) -> DeadlineExceeded:
     return DeadlineExceeded(f"Request timeout expired after {now - request.arrived:.3f} s: {what}")
+
+
+def ending(request: InferRequest, limit: float, now: float) -> str:
+    """Say how a replica ended that had this request: it ends itself when a batch passes its ``limit``."""
+    if request.started is not None and now - request.started >= limit:
+        return f"was ended because this request's batch took longer than batch_timeout ({limit:g} s)"
+    return "died while it computed this request"
+
+
+def _nothing(plan: Plan) -> list[OutputTensor]:
+    """No rows in, no rows out: nothing is computed; a dimension that varies is 0."""
+    specs = plan.signature.outputs
+    return [OutputTensor(spec.name, DTYPES[spec.dtype], [0, *(max(size, 0) for size in spec.shape[1:])], b"") for spec in specs]

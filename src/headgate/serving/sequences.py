@@ -20,7 +20,7 @@ from headgate.journal import RevisionReport
 from headgate.protocols.base import Batch, InferRequest, OutputTensor
 from headgate.routes import DeploymentRoute, RevisionRoute
 from headgate.serving.queue import Waiting
-from headgate.serving.revision import Revision
+from headgate.serving.revision import Revision, ending
 
 if TYPE_CHECKING:
     from headgate.serving.metrics import Metrics
@@ -177,7 +177,7 @@ class StatefulRevision(Revision):
                 self.sequences.close(sequence)
         for request in [*batch, *self._bound.of(link)]:
             if not request.done:
-                why = self._end(request, now) if request.started is not None else "died"
+                why = ending(request, self.route.batch_timeout, now) if request.started is not None else "died"
                 self.fail(
                     request,
                     ReplicaLost(f"the replica of {self.name} {why}, and with it sequence {_id(request.key)}; start it again"),

@@ -22,6 +22,9 @@ from headgate.serving.example import documents, read_example
 from headgate.serving.link import Message, Packed
 from headgate.tensors import BY_CODE, DTYPES, DType, dtype_of, elements, from_numpy, to_numpy
 
+_KINDS = {"bool": "b", "int": "iub", "uint": "iub", "float": "fiub", "bytes": "OSU"}
+"""Kind of a dtype that was promised -> NumPy's kinds that become it without loss; sizes are the model's own matter."""
+
 
 class Worker:
     """The model of one package."""
@@ -121,6 +124,8 @@ class Worker:
             promised = shape if rows is None else (rows, *shape[1:])
             if array.ndim != len(shape) or any(want not in (-1, size) for want, size in zip(promised, array.shape, strict=True)):
                 raise ModelFailed(f"output {name!r} has shape {list(array.shape)}, its signature promises {list(promised)}")
+        if array.dtype.kind not in _KINDS[dtype.kind]:
+            raise ModelFailed(f"output {name!r} is {array.dtype}, its signature promises {dtype.name}: nothing is cut to fit")
         data = from_numpy(dtype, array)
         return Packed(index, dtype.code, array.shape, (data,), len(data))
 

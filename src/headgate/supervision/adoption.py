@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import select
 import signal
 import socket
@@ -22,6 +23,7 @@ _FRAME = struct.Struct("<IBBHI")
 _HELLO, _LISTENERS = 1, 10
 """As in `headgate.serving.link`, which needs too much memory to be imported for two numbers."""
 _LARGEST_FRAME = 65536
+_OURS = re.compile(rf"({CONTROL}|{GATEWAY}|.+-\d+\.\d+)\.log")
 PATIENCE = 2.0
 """Seconds a gateway has to hand its socket over, and a process to end after SIGTERM, before anything is served."""
 
@@ -61,6 +63,27 @@ def _survivor(name: str, entry: dict[str, Any]) -> Survivor | None:
         return Survivor(name, pid, pidfd, started, float(entry.get("since", 0.0)), int(entry.get("restarts", 0)))
     os.close(pidfd)
     return None
+
+
+def end_strays(logs: Path, known: set[int]) -> None:
+    """SIGKILL whatever writes to the log of one of our processes, and is in none of the sessions ``known``; wait until it has ended.
+
+    Nobody could ever find it again: a child whose supervisor was killed before it had written it down, or what a replica had started
+    that died while there was no supervisor.
+    """
+    folder = os.path.realpath(logs)
+    for pid in processes.pids():
+        try:
+            place, log = os.path.split(os.readlink(f"/proc/{pid}/fd/2"))
+            pidfd = os.pidfd_open(pid)
+        except OSError:
+            continue
+        # Only now, as above. A log of another name is the user's own: perhaps that of this very command.
+        seen = processes.stat(pid)
+        if place == folder and _OURS.fullmatch(log) and seen and seen.session not in known:
+            processes.send(pidfd, signal.SIGKILL)
+            _wait(pidfd, PATIENCE)
+        os.close(pidfd)
 
 
 def configuration(survivor: Survivor) -> dict[str, Any]:
@@ -150,11 +173,12 @@ class Legacy(NamedTuple):
 
 
 def inherit(home: Home, address: Address) -> Legacy:
-    """Find what an earlier supervisor of ``home`` left; end control, and the gateway if it cannot serve at the host of ``address``.
+    """Find what an earlier supervisor of ``home`` left; end strays, control, and the gateway if it cannot serve at ``address``'s host.
 
     The port is not looked at: clients know the one that is open.
     """
     found = survivors(home.observed)
+    end_strays(home.logs, {one.pid for one in found.values()})
     control, gateway = found.pop(CONTROL, None), found.pop(GATEWAY, None)
     listener = take_listener(home.gateway_socket) if gateway else None
     if listener is not None and listener.getsockname()[0] != address[1][0]:

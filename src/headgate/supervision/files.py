@@ -72,8 +72,8 @@ def remembered(home: Home, wanted: ServeOptions) -> ServeOptions:
 
 
 def replace(path: Path, content: dict[str, Any]) -> None:
-    """Replace a file of this run. Not synced: after a power cut nobody needs it."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    """Replace a file of this run. Not synced: after a power cut nobody needs it. Only the server that holds the home writes it."""
+    temporary = path.with_name(f".{path.name}.new")
     temporary.write_text(json.dumps(content))
     os.replace(temporary, path)
 

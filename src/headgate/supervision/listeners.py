@@ -15,7 +15,7 @@ BACKLOG = 4096
 LAST_IN = 0.25
 """Seconds for those whose knock was answered to come in, over however long a line, before the port is shut."""
 LAST_ACCEPT = 2.0
-"""Seconds for the gateway to accept them, where it is slow; see also `Gateway.drain`."""
+"""Seconds for the gateway to accept them, where it is slow; see also `headgate.serving.drain`."""
 _LOOK_AGAIN = 0.02
 _SO_ATTACH_FILTER, _SO_DETACH_FILTER = 26, 27
 _NO_SYN = ((0x30, 0, 0, 13), (0x45, 0, 1, 0x02), (0x06, 0, 0, 0), (0x06, 0, 0, 0xFFFFFFFF))

@@ -49,6 +49,11 @@ def stat(pid: int) -> ProcessStat | None:
     return ProcessStat(fields[0].decode(), int(fields[1]), int(fields[3]), int(fields[19]))
 
 
+def pids() -> list[int]:
+    """Return every process there is."""
+    return [int(name) for name in os.listdir("/proc") if name.isdigit()]
+
+
 def rss(pid: int) -> int:
     """Resident bytes, 0 if it has ended."""
     try:
@@ -114,8 +119,4 @@ def reap_strangers(ours: set[int]) -> None:
 
 
 def _members(session: int) -> set[int]:
-    found = set()
-    for name in os.listdir("/proc"):
-        if name.isdigit() and (seen := stat(int(name))) and seen.session == session and seen.state not in "ZX":
-            found.add(int(name))
-    return found
+    return {pid for pid in pids() if (seen := stat(pid)) and seen.session == session and seen.state not in "ZX"}

@@ -218,7 +218,7 @@ def _damaged(source: Path, target: Path, damage: Callable[[bytes], bytes]) -> No
         target.write_bytes(damage(source.read_bytes()))
         return
     shutil.copytree(source, target)
-    for path in target.glob("*.pb"):
+    for path in (*target.glob("*.pb"), *target.glob("MLmodel")):
         path.write_bytes(damage(path.read_bytes()))
 
 

@@ -114,7 +114,7 @@ MISTAKES = [
         ("unexpected inference input",),
     ),
     Mistake(
-        "classification", "sum", whole(outputs=[{"name": "sum", "parameters": {"classification": 2}}]), ("classification",), 501
+        "classes below none", "sum", whole(outputs=[{"name": "sum", "parameters": {"classification": -2}}]), ("classification",)
     ),
     Mistake("two values for one row", "ragged", types("x", "256", "1", dtype="UINT8"), ("input 'x'", "element 0 is 256", "UINT8")),
     Mistake(

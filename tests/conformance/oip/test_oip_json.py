@@ -337,7 +337,7 @@ def test_p40_nested_parameters_are_refused(server: Server, value: Any) -> None:
 
 
 def test_p41_reserved_parameters(server: Server) -> None:
-    """``triton_`` keys are refused as the reference does; sequences are said not to be offered."""
+    """``triton_`` keys are refused as the reference does; a model without state has no sequences, and it is said."""
     refused(server, "sum", two(parameters={"triton_x": 1}), "parameter keys starting with 'triton_' are reserved")
     refused(server, "sum", two(parameters={"sequence_id": 7}), "'sequence_id'", status=501)
 

@@ -10,11 +10,11 @@ from google.protobuf import descriptor_pool
 from unwired import INFER, ROW, SUM, TYPES, Call, OneModel, Wire, answer, ask, plan, sums
 
 from headgate import plugins
-from headgate.errors import HeadgateError, InvalidRequest, NotReady, PayloadTooLarge, Unsupported
+from headgate.errors import HeadgateError, InvalidRequest, PayloadTooLarge, Unsupported
 from headgate.package.signature import Signature, TensorSpec
 from headgate.protocols.base.grpc import GrpcProtocol
 from headgate.protocols.base.wireformat import delimited
-from headgate.protocols.oip import OIP, OIPGrpc
+from headgate.protocols.oip import OIP, OIPGrpc, OIPGrpcExtensions
 from headgate.protocols.oip.contents import split_raw
 from headgate.tensors import DTYPES, frame_bytes
 
@@ -61,7 +61,7 @@ def refused(wire: Wire, message: Any, *texts: str, kind: type[HeadgateError] = I
 
 def test_p62_every_published_method_has_a_route() -> None:
     """All methods of the service, the extensions' too, by their full names, and ModelStreamInfer as a stream."""
-    routes = {route.path: route for route in OIPGrpc.routes}
+    routes = {route.path: route for route in (*OIPGrpc.routes, *OIPGrpcExtensions.routes)}
     methods = OIPGrpc.messages.service(OIPGrpc.service).methods
     assert set(routes) == {SERVICE + method.name for method in methods}
     assert {path for path, route in routes.items() if route.streaming} == {SERVICE + "ModelStreamInfer"}
@@ -295,14 +295,14 @@ def test_p69_sequences_are_refused(wire: Wire, key: str, field: str, value: Any)
     refused(wire, message, f"parameter '{key}'", "sequence", kind=Unsupported)
 
 
-def test_p69_shared_memory_and_classification_are_refused(wire: Wire) -> None:
+def test_p69_shared_memory_is_refused(wire: Wire) -> None:
     """At an input or an output, by name."""
     message = wire.both()
     message.inputs[1].parameters["shared_memory_region"].string_param = "region"
     refused(wire, message, "input 'b'", "Client shared memory is disabled", kind=Unsupported)
     message = wire.both()
-    message.outputs.add(name="sum").parameters["classification"].int64_param = 3
-    refused(wire, message, "classification", kind=Unsupported)
+    message.outputs.add(name="sum").parameters["shared_memory_region"].string_param = "region"
+    refused(wire, message, "Client shared memory is disabled", kind=Unsupported)
 
 
 def test_p70_errors_have_the_texts_and_codes_of_http(wire: Wire) -> None:
@@ -402,38 +402,6 @@ def test_p76_metadata(wire: Wire) -> None:
         ("b", "FP32", [-1, 16]),
     ]
     assert [spec.name for spec in model.outputs] == ["sum", "difference"]
-
-
-def test_x6_administration_is_refused(wire: Wire) -> None:
-    """Loading and unloading are refused as Triton does where it is not told otherwise, and want the scope admin before that."""
-    for method in ("RepositoryModelLoad", "RepositoryModelUnload"):
-        asked = wire.protocol.messages.message(f"inference.{method}Request")(model_name="sum")
-        with pytest.raises(NotReady, match="explicit model load / unload is not allowed if polling is enabled"):
-            ask(wire.protocol, SERVICE + method, asked)
-    assert {route.path for route in OIPGrpc.routes if route.scope == "admin"} == {
-        SERVICE + "RepositoryModelLoad",
-        SERVICE + "RepositoryModelUnload",
-    }
-
-
-OFF = {
-    **{f"{kind}SharedMemory{what}": "shared memory is disabled" for kind in ("System", "Cuda") for what in ("Status", "Register")},
-    **{f"{kind}SharedMemoryUnregister": "shared memory is disabled" for kind in ("System", "Cuda")},
-    "TraceSetting": "the server does not support trace",
-    "LogSettings": "the server does not support dynamic logging",
-    "ModelConfig": "model configuration",
-    "ModelStatistics": "model statistics",
-    "RepositoryIndex": "repository index",
-}
-"""Method of a feature that is not here -> what is said of it."""
-
-
-@pytest.mark.parametrize("method", OFF)
-def test_x9_to_x12_what_is_off_says_so(wire: Wire, method: str) -> None:
-    """UNIMPLEMENTED with a sentence that names the feature."""
-    asked = wire.protocol.messages.message(f"inference.{method}Request")()
-    with pytest.raises(Unsupported, match=OFF[method]):
-        ask(wire.protocol, SERVICE + method, asked)
 
 
 def test_x16_answers_on_a_stream(wire: Wire) -> None:

@@ -72,6 +72,10 @@ class Caller:
         """Cancel a stream."""
         self._socket.sendall(frame(RST_STREAM, 0, stream_id, struct.pack(">I", 8)))
 
+    def grant(self, stream_id: int, size: int) -> None:
+        """Give room, on a stream or (0) on the connection."""
+        self._socket.sendall(window_update(stream_id, size))
+
     def step(self, *, grant: bool = True) -> None:
         """Read one frame; ``grant``: give room again for what it brought."""
         word, flags, stream_id = unpack_head(self._file.read(FRAME_HEAD), 0)

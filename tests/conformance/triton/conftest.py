@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 from serving import Served, Server
-from triton_wire import GrpcWire, HttpWire, Wire
+from triton_wire import GrpcWire, HttpWire, Wire, all_linked
 
 MODELS = (
     Served("sum", "Sum", max_rows=8, max_delay=0.002),
@@ -20,7 +20,8 @@ MODELS = (
     Served("two", "One", version=1, splittable=False),
     Served("two", "Two", version=2, replicas=2, aliases={"champion": 2}),
     Served("running", "Running", replicas=2, idempotent=False, sequence_idle=30.0),
-    Served("brief", "Running", idempotent=False, sequence_idle=0.2, max_sequences=2),
+    Served("brief", "Running", idempotent=False, sequence_idle=0.2),
+    Served("few", "Running", idempotent=False, max_sequences=2),
 )
 ABSENT = (Served("absent", "Sum"),)
 
@@ -29,6 +30,7 @@ ABSENT = (Served("absent", "Sum"),)
 def triton(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """One gateway with all the models; at the end it must still live and have met no exception that nobody expected."""
     running = Server(tmp_path_factory.mktemp("triton"), MODELS, absent=ABSENT)
+    all_linked(running, MODELS)
     yield running
     alive, complaints = running.gateway.poll() is None, running.complaints()
     running.stop()

@@ -6,12 +6,12 @@ import json
 import socket
 import struct
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 from urllib.parse import unquote
 
 import hpack
-from serving import Server
+from serving import Served, Server, eventually
 
 from headgate.protocols.oip.messages import MESSAGES, SERVICE, plain
 from headgate.serving.wire.http2.frames import (
@@ -240,13 +240,19 @@ class GrpcWire(Wire):
         return MESSAGES.message(answer).FromString(body)
 
 
+def all_linked(server: Server, models: Iterable[Served]) -> None:
+    """Wait until every replica of ``models`` can compute, not only one of each."""
+    wanted = sum(served.replicas for served in models)
+    eventually(lambda: server.metric("headgate_replicas_ready") == wanted, "all replicas are ready")
+
+
 def unary(server: Server, path: str, message: bytes, **metadata: str) -> tuple[int, str, bytes]:
     """Make one call on a connection of its own; return its status, its message in words, and the answer."""
     fields = {":method": "POST", ":scheme": "http", ":path": path, ":authority": "localhost", "te": "trailers"}
     block = hpack.Encoder().encode([*fields.items(), ("content-type", "application/grpc"), *metadata.items()])
     body = b"\x00" + len(message).to_bytes(4, "big") + message
     with server.connect() as sock:
-        sock.sendall(PREFACE + settings({}) + window_update(0, 1 << 30))
+        sock.sendall(PREFACE + settings([]) + window_update(0, 1 << 30))
         sock.sendall(frame(HEADERS, END_HEADERS, 1, block) + frame(DATA, END_STREAM, 1, body))
         return _read_call(sock)
 

@@ -135,15 +135,20 @@ def test_a_refusal_without_a_reason_names_the_status() -> None:
 
 
 def test_metadata_is_read() -> None:
-    """Inputs and outputs come with name, dtype and shape, in the deployment's order."""
+    """Inputs and outputs come with name, dtype, shape and whether they may be left out, in the deployment's order."""
     body = {
         "name": "fraud",
         "versions": ["1", "2"],
         "platform": "onnx",
-        "inputs": [{"name": "x", "datatype": "FP32", "shape": [-1, 3]}],
+        "inputs": [
+            {"name": "x", "datatype": "FP32", "shape": [-1, 3]},
+            {"name": "z", "datatype": "BOOL", "shape": [-1], "optional": True},
+        ],
         "outputs": [{"name": "y", "datatype": "BYTES", "shape": [-1]}],
     }
     metadata = read_metadata(answer(200, body))
     assert metadata.versions == ("1", "2")
-    assert metadata.inputs == (("x", "FP32", (-1, 3)),)
-    assert metadata.outputs == (("y", "BYTES", (-1,)),)
+    assert metadata.inputs == (("x", "FP32", (-1, 3), False), ("z", "BOOL", (-1,), True))
+    assert metadata.outputs == (("y", "BYTES", (-1,), False),)
+    assert metadata.streams is False
+    assert read_metadata(answer(200, body | {"streams": True})).streams is True

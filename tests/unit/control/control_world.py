@@ -107,6 +107,8 @@ class ControlWorld:
         self.packages = FakePackages()
         self.behaviours: dict[str, Script] = {}
         """How the replicas of a package behave, by its digest."""
+        self.model_control = False
+        """Whether clients may load and unload; from the next `restart` on."""
         self._folder = folder
         self.restart()
 
@@ -114,7 +116,7 @@ class ControlWorld:
         self.store = Store(self.database, self.clock)
         world = World(self.store, self.registry, self.packages, self.executor, self.gateway, self.clock)
         machine = Machine(cores=8, python="/server/python")
-        self.control = Reconciler(world, Setting(machine, self._folder / "routes.json"))
+        self.control = Reconciler(world, Setting(machine, self._folder / "routes.json", model_control=self.model_control))
 
     def tick(self) -> None:
         self.control.tick()

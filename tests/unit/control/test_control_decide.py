@@ -67,8 +67,10 @@ class Scene:
         self.fields["observed"][replica] = ObservedReplica(id=replica, **{"state": ReplicaState.RUNNING, **fields})
         return self
 
-    def load(self, revision: str, queued: int = 0, inflight: int = 0) -> Scene:
-        report = RevisionReport(revision=revision, queued_rows=queued, inflight=inflight, requests=0, failures=0, rejected=0)
+    def load(self, revision: str, queued: int = 0, inflight: int = 0, sequences: int = 0) -> Scene:
+        report = RevisionReport(
+            revision=revision, queued_rows=queued, inflight=inflight, requests=0, failures=0, rejected=0, sequences=sequences
+        )
         self.fields["loads"][revision] = report
         return self
 
@@ -222,6 +224,17 @@ def test_draining_ends_when_the_gateway_has_nothing_left_for_it():
     assert scene.load("fraud-1").decide() == [Move("fraud-1", S.RETIRED)]
     late = scene.load("fraud-1", inflight=1).also(ages={"fraud-1": 30.1})
     assert late.decide() == [Move("fraud-1", S.RETIRED)]
+
+
+def test_open_sequences_keep_a_draining_revision():
+    """They stay with it beyond the 30 s of requests, up to an hour; where the deployment has ended, nothing waits for them."""
+    scene = Scene().revision(1, 1, S.DRAINING, ready=1).revision(2, 2, S.SERVING, ready=1).also(shares={"fraud-2": 10_000})
+    scene.load("fraud-1", sequences=1)
+    assert scene.decide() == scene.also(ages={"fraud-1": 3599.0}).decide() == []
+    assert scene.also(ages={"fraud-1": 3600.1}).decide() == [Move("fraud-1", S.RETIRED)]
+    assert scene.also(ages={"fraud-1": 1.0}).load("fraud-1").decide() == [Move("fraud-1", S.RETIRED)]
+    ended = Scene().revision(1, 1, S.DRAINING, ready=1).also(shares={}, ages={"fraud-1": 30.1}).load("fraud-1", sequences=1)
+    assert ended.decide(deleted=True) == [Move("fraud-1", S.RETIRED)]
 
 
 def test_a_deleted_deployment_drains_everything():

@@ -9,8 +9,8 @@ import pytest
 
 from headgate.control import gateways
 from headgate.control.gateways import FRAME, GatewayLink, frame
-from headgate.journal import LinkState, LoadReport, ReplicaReport, encode_report
-from headgate.routes import RouteTable, decode_table
+from headgate.journal import LinkState, LoadReport, ReplicaReport, Wish, WishKind, encode_report, encode_wish
+from headgate.routes import RouteTable, WishAnswer, decode_answer, decode_table
 from headgate.serving import link
 
 
@@ -73,6 +73,7 @@ def test_both_ends_speak_of_the_same_frames():
         link.ROUTES,
         link.REPORT,
     )
+    assert (gateways.WISH, gateways.ANSWER) == (link.WISH, link.ANSWER)
     assert frame(gateways.HELLO, b"x") == link.frame(link.HELLO, b"x")
 
 
@@ -116,6 +117,29 @@ def test_a_broken_peer_is_cut_off(tmp_path, said):
 
     with pytest.raises(ValueError, match=r"frame of|truncated"):
         asyncio.run(run())
+
+
+def test_wishes_are_open_until_they_are_answered(tmp_path):
+    """Each is news; one that is said again is still one; the answer goes out behind the newest table; with the link they are gone."""
+    news: list[bool] = []
+    link_ = GatewayLink(tmp_path / "none.sock", lambda: news.append(True))
+    wishes = [Wish(number=number, kind=WishKind.LOAD, model="m") for number in (4, 5)]
+    stream = talk(link_, *[frame(gateways.WISH, encode_wish(wish)) for wish in (*wishes, wishes[0])])
+    assert (link_.wishes, len(news)) == (tuple(wishes), 3)
+
+    async def answer() -> None:
+        link_._loop = asyncio.get_running_loop()
+        link_.publish(RouteTable(id=9))
+        link_.answer(WishAnswer(number=4, error="no"))
+        await asyncio.sleep(0)
+
+    stream.data = b""
+    asyncio.run(answer())
+    (routes, said) = stream.frames()
+    assert (routes[0], said[0], decode_answer(said[1])) == (gateways.ROUTES, gateways.ANSWER, WishAnswer(number=4, error="no"))
+    assert link_.wishes == (wishes[1],)
+    link_._unlinked(stream)
+    assert link_.wishes == ()
 
 
 def test_kinds_nobody_knows_are_skipped(tmp_path):

@@ -22,7 +22,19 @@ def test_what_is_a_version(tmp_path: Path) -> None:
         (tmp_path / name).mkdir()
     (tmp_path / "3").write_text("a file")
     assert list(numbered(tmp_path)) == [9, 10]
-    assert misnumbered(tmp_path) == ["0", "01", "99999999999999999999"]
+    assert misnumbered(tmp_path, numbered(tmp_path)) == ["0", "01", "99999999999999999999"]
+
+
+def test_numbers_with_leading_zeros(tmp_path: Path) -> None:
+    """Where they are usual, they are numbers as others are; the same number twice is refused."""
+    for name in ("00000123", "0", "7"):
+        (tmp_path / name).mkdir()
+    found = numbered(tmp_path, padded=True)
+    assert {number: path.name for number, path in found.items()} == {7: "7", 123: "00000123"}
+    assert misnumbered(tmp_path, found) == ["0"]
+    (tmp_path / "007").mkdir()
+    with pytest.raises(PackageError, match="007 and 7 are the same version"):
+        numbered(tmp_path, padded=True)
 
 
 @pytest.mark.parametrize(

@@ -73,8 +73,11 @@ def test_damage_is_seen_and_healed(damage: bytes, store: PackageStore, make_pack
     file.write_bytes(damage)
     with pytest.raises(DigestMismatch, match=r"files/m\.onnx: expected sha256 [0-9a-f]{64}, got [0-9a-f]{64}"):
         store.verify(digest)
+    assert not store.is_whole(digest)
     assert add(store, make_package) == digest
     store.verify(digest)
+    assert store.is_whole(digest) and not store.is_whole("sha256:" + "0" * 64)
+    assert len(list(store.root.iterdir())) == 1, "what was damaged is gone"
 
 
 def test_swapped_packages_are_seen(store: PackageStore, make_package: MakePackage) -> None:
@@ -117,6 +120,9 @@ def test_a_full_disk_is_said(store: PackageStore, make_package: MakePackage, mon
         add(store, make_package)
     assert store.digests() == []
     assert list(store.root.iterdir()) == []
+    monkeypatch.setattr(blobs.tempfile, "mkdtemp", lambda **_: fail(0))
+    with pytest.raises(HeadgateError, match="no space left"):
+        add(store, make_package)
 
 
 def test_leftovers_go_after_a_day(store: PackageStore) -> None:

@@ -18,7 +18,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 
 from headgate.control import store
-from headgate.errors import Conflict, HeadgateError, NotReady
+from headgate.errors import Conflict, HeadgateError, NotReady, StorageFull
 from headgate.home import Home
 from headgate.registry import database, registry
 from headgate.registry.access import open_registry, registry_of
@@ -80,6 +80,21 @@ def test_settings(tmp_path: Path) -> None:
         ]
     opened.close()
     assert found == ["wal", 2, 1, 5000]
+
+
+def test_a_file_that_finds_no_room_is_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever SQLite says of a file that it cannot make: without room on the disk it is that; with room, it is what SQLite says."""
+    path = tmp_path / "headgate.db"
+    path.mkdir()
+    with pytest.raises(HeadgateError, match="unable to open database file"):
+        Database(path)
+
+    def full(folder: Path) -> None:
+        raise StorageFull(f"no room in {folder}")
+
+    monkeypatch.setattr(database, "check_room", full)
+    with pytest.raises(StorageFull, match=f"no room in {tmp_path}"):
+        Database(path)
 
 
 def test_a_newer_schema_is_refused(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import select
 import socket
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import Any
 
 import msgspec
@@ -17,7 +17,7 @@ from headgate.protocols.base import Batch, InferRequest, InferResponse, OutputTe
 from headgate.routes import DeploymentRoute, RevisionRoute
 from headgate.serving import link
 from headgate.serving.metrics import Metrics
-from headgate.serving.replica import GatewayLink, PartsUnderWay
+from headgate.serving.replica import GatewayLink, PartsUnderWay, Replica
 from headgate.serving.replicas import ReplicaLink
 from headgate.serving.revision import Revision
 from headgate.serving.streaming import StreamingRevision
@@ -548,6 +548,42 @@ def test_frames_that_came_together_are_all_seen(ends: Ends) -> None:
     assert (received[0], received[1], bytes(received[2])) == (link.BATCH, 8, body)
     assert not ends.link.holds_frame
     assert not ends.link.readable(wait=False)
+
+
+class Played:
+    """A worker whose model looks at its input before every part."""
+
+    streams = True
+
+    def __init__(self) -> None:
+        self.seen: list[bytes] = []
+
+    def stream(self, message: link.Message) -> Generator[tuple[list[link.Packed], int], None, int]:
+        """Give three parts, and take five nanoseconds."""
+        for at in range(3):
+            self.seen.append(bytes(message.tensors[0].data))
+            yield [], at
+        return 5
+
+
+def test_a_replica_answers_what_came_in_one_piece(ends: Ends) -> None:
+    """Behind a late cancel lies a request, and behind that what is said about it: it is answered, and its input is not overwritten by
+    what comes after it. The last frame of the answer has no flag and the time of the whole."""
+    replica, worker = Replica.__new__(Replica), Played()
+    replica._worker, replica._batch_timeout, replica._ending = worker, 10.0, False  # type: ignore[assignment]
+    assert ends.link.requests is not None
+    batch = link.pack(link.BATCH, 7, [link.Packed(0, BYTES.code, (1,), (b"good",), 4)], ends.link.requests, rows=1)
+    ends.test.sendall(link.frame(link.CANCEL, b"", 6) + batch + link.frame(link.GRANT, bytes(8), 7) * 20)
+    assert replica._answer_all(ends.link)
+    assert worker.seen == [b"good"] * 3
+    data, at, seen = ends.test.recv(1 << 16), 0, []
+    while at < len(data):
+        length, kind, flags, _, number = link.FRAME.unpack_from(data, at)
+        payload = memoryview(data)[at + link.FRAME.size : at + 4 + length]
+        assert ends.link.responses is not None
+        seen.append((kind, flags, number, link.unpack(payload, ends.link.responses).nanoseconds))
+        at += 4 + length
+    assert seen == [(link.RESULT, flags, 7, time) for flags, time in ((1, 0), (1, 1), (1, 2), (0, 5))]
 
 
 def test_times_are_those_of_the_model() -> None:

@@ -145,7 +145,7 @@ def _deploy_all(models: list[ModelSource], args: argparse.Namespace, api: Api, f
 
 def _deployed_before(api: Api) -> list[Deployed]:
     """Return what the home has deployed."""
-    return [Deployed(entry["name"], entry["revision"]) for entry in api.get("/status")["deployments"]]
+    return [Deployed(entry["name"], entry["revision"]) for entry in until_live(api)["deployments"]]
 
 
 def _said(error: HeadgateError) -> HeadgateError:
@@ -155,8 +155,7 @@ def _said(error: HeadgateError) -> HeadgateError:
 
 def _conclude(server: dict[str, Any], api: Api, failures: list[HeadgateError]) -> int:
     """Say where the server is, and end it by an exit code only where it has failed and has nothing to do."""
-    until_live(api)
-    deployments = api.get("/status")["deployments"]
+    deployments = until_live(api)["deployments"]
     serving = [entry["name"] for entry in deployments if entry["state"] in ("ready", "degraded")]
     if failures and not serving:
         return failures[0].exit

@@ -21,6 +21,7 @@ from headgate.errors import HeadgateError, InvalidRequest, Unsupported
 from headgate.protocols.base.contract import Protocol, Reply, Request
 from headgate.protocols.base.exchange import InferRequest, InferResponse
 from headgate.protocols.base.plan import Plan
+from headgate.protocols.base.unfolding import check_unfolding, outline
 from headgate.tensors import Buffer
 
 
@@ -64,12 +65,14 @@ class GrpcProtocol(Protocol):
             f"/{self.service}/{method.name}": self.messages.message(method.input_type.full_name)
             for method in self.messages.service(self.service).methods
         }
+        self._outlines = {path: outline(message.DESCRIPTOR) for path, message in self._inputs.items()}
 
     def parse(self, request: Request, body: Buffer) -> Any:
-        """Return the message. Raises `InvalidRequest` if the bytes are none."""
+        """Return the message. Raises `InvalidRequest` if the bytes are none, `PayloadTooLarge` if they would unfold too far."""
         try:
+            check_unfolding(body, self._outlines[request.path])
             return self._inputs[request.path].FromString(body)
-        except DecodeError as error:
+        except (DecodeError, ValueError) as error:
             raise InvalidRequest(f"{request.path}: the message cannot be parsed: {error}") from None
 
     def decode(self, request: Request, message: Any, plan: Plan) -> InferRequest:

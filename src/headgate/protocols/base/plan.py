@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from headgate.errors import InvalidRequest
+from headgate.errors import InvalidRequest, did_you_mean
 from headgate.package.signature import Signature, TensorSpec
 from headgate.protocols.base.exchange import InferRequest
 from headgate.tensors import DTYPES, DType, elements
@@ -89,7 +89,7 @@ class Plan:
             return self.by_name[name]
         except KeyError:
             raise InvalidRequest(
-                f"unexpected inference input '{name[:200]}' for model '{self.model}'{did_you_mean(name, self.by_name) or ';'} it takes "
+                f"unexpected inference input '{name[:200]}' for model '{self.model}'{did_you_mean(name[:200], self.by_name) or ';'} it takes "
                 f"{sorted(self.by_name)}"
             ) from None
 
@@ -98,7 +98,7 @@ class Plan:
         index = self.outputs.get(name)
         if index is None:
             raise InvalidRequest(
-                f"unexpected inference output '{name[:200]}' for model '{self.model}'{did_you_mean(name, self.outputs) or ';'} it gives "
+                f"unexpected inference output '{name[:200]}' for model '{self.model}'{did_you_mean(name[:200], self.outputs) or ';'} it gives "
                 f"{sorted(self.outputs)}"
             )
         return index

@@ -19,6 +19,7 @@ from headgate.protocols.base.schemas import (
     prediction_schema,
 )
 from headgate.protocols.base.shown import shown_row
+from headgate.protocols.openapi import streamed
 from headgate.protocols.openapi.parts import PROBLEM_REFS, content, get, has
 
 
@@ -47,10 +48,15 @@ class Deployed(NamedTuple):
         """Return its paths."""
         at = f"/v2/models/{self.name}"
         return {
-            f"/predict/{self.name}": self.post("Predict rows", self.rows("Row"), self.row, self.rows("Answer")),
-            f"{at}/infer": self.post("Infer (Open Inference Protocol)", self._tensors(), self._tensor_example(), self._answer()),
+            **(streamed.paths(self.name, self.signature, self.row) if self.signature.streams else self._whole(at)),
             at: get("Inputs, outputs and versions", {"$ref": "#/components/schemas/Metadata"}, self.name),
             f"{at}/ready": get("Whether a request would be computed now", {"$ref": "#/components/schemas/Ready"}, self.name),
+        }
+
+    def _whole(self, at: str) -> dict[str, Any]:
+        return {
+            f"/predict/{self.name}": self.post("Predict rows", self.rows("Row"), self.row, self.rows("Answer")),
+            f"{at}/infer": self.post("Infer (Open Inference Protocol)", self._tensors(), self._tensor_example(), self._answer()),
             **_DIALECTS.get(self.dialect, _nothing)(self),
         }
 

@@ -83,6 +83,7 @@ SCHEMAS: dict[str, Schema] = {
             "platform": {"type": "string"},
             "inputs": _TENSORS,
             "outputs": _TENSORS,
+            "streams": {"const": True, "description": "it answers in parts"},
         },
         "required": ["name", "platform", "inputs", "outputs"],
     },

@@ -16,11 +16,18 @@ from headgate.runtimes.triton.frameworks import FrameworkModel, lacking
 from headgate.runtimes.triton.python_models import PythonModel
 from headgate.runtimes.triton.warmup import made
 
+ENTRY_SUFFIX = ".triton"
+
 
 class TritonRuntime(Runtime):
     """ONNX, TorchScript and SavedModels by the runtimes that load them, ``TritonPythonModel`` by itself."""
 
     title = "Triton"
+
+    @classmethod
+    def claims(cls, path: Path) -> bool:
+        """Whether ``path`` is the entry of such a package; the ending is not told to users, who have no such file to name."""
+        return path.is_file() and path.suffix == ENTRY_SUFFIX
 
     def load(self, path: Path, *, attribute: str, device: str, threads: int) -> None:
         """Load the model that the entry at ``path`` names, and run its warm-up. Raises `UnsupportedModel` where they contradict."""

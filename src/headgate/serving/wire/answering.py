@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from headgate.errors import HeadgateError
 from headgate.protocols.base import Reply, error_reply
-from headgate.serving.wire.exchange import Exchange
+from headgate.serving.wire.exchange import Exchange, log_request
 
 if TYPE_CHECKING:
     from headgate.serving.gateway import Gateway
@@ -81,7 +81,7 @@ class Answering(Exchange, asyncio.Protocol):
             b"connection: close\r\n" if close else head.connection,
         )
         if gateway.access_log:
-            gateway.log_request(head, reply.status, len(body), request_id.decode())
+            log_request(gateway, head, reply.status, len(body), request_id.decode())
         if head.method == "HEAD":
             body = b""
         if len(body) < _JOINED:

@@ -135,7 +135,7 @@ class Exchange:
         """End the answer. The line about the request says how it came out: ``status``, and ``size`` bytes of body."""
         if self._gateway.access_log:
             assert self._head is not None
-            self._gateway.log_request(self._head, status, size, request_id.decode())
+            log_request(self._gateway, self._head, status, size, request_id.decode())
         self._end_parts()
 
     def _end_parts(self) -> None:
@@ -182,3 +182,8 @@ def timing(request: InferRequest, response: InferResponse) -> bytes:
     return b"x-headgate-queue-ms: %.3f\r\nx-headgate-compute-ms: %.3f\r\nx-headgate-batch-rows: %d\r\n" % (
         ((request.started or request.arrived) - request.arrived) * 1e3, response.batch.compute * 1e3, response.batch.rows,
     )  # fmt: skip
+
+
+def log_request(gateway: Gateway, head: Head, status: int, size: int, request_id: str) -> None:
+    """Write one line about a request: only where the access log is asked for."""
+    gateway.log("request", f"{head.method} {head.path[:200]} {status}", status=status, bytes=size, request_id=request_id)

@@ -12,6 +12,7 @@ from urllib.parse import quote
 from headgate.errors import DeadlineExceeded, HeadgateError, InvalidRequest, PayloadTooLarge, Unsupported
 from headgate.protocols.base import Reply
 from headgate.serving.wire import coding
+from headgate.serving.wire.exchange import log_request
 from headgate.serving.wire.head import Head
 from headgate.serving.wire.http2.headers import RequestHeaders, encode_block
 from headgate.serving.wire.streams import GatewayConnection, RequestStream, fields_of
@@ -25,50 +26,73 @@ _PLAIN = encode_block(_ANSWER)
 _GZIPPED = _PLAIN + encode_block([(b"grpc-encoding", b"gzip")])
 OK = encode_block([(b"grpc-status", b"0")])
 _ID = encode_block([(b"x-request-id", b"")])[:-1]
+_SHORT_ID = 126
+"""Characters of an id up to which its length is one byte (RFC 7541, section 5.1)."""
+_ACCEPTED = [(b"grpc-accept-encoding", b"identity,gzip,deflate")]
+_TEXT_BYTES = 1000
+"""Of an error, before it is escaped: a client's room for headers is small, often 8 KiB, and escaping takes three for one."""
 _SAFE = " !\"#$&'()*+,-./:;<=>?@[\\]^_`{|}~"
 """What grpc-message carries as it is: all of printable ASCII but the percent sign."""
 _COMPRESS_FROM = 1024
 
 
 class Messages:
-    """Cuts what comes on a stream into messages."""
+    """Cuts what comes on a stream into messages, one whenever it is asked for one."""
 
-    __slots__ = ("_have", "_limit", "_need", "_parts")
+    __slots__ = ("_at", "_have", "_limit", "_need", "_parts")
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._parts: list[bytes] = []
+        self._at = 0
+        """Where in the first part the next message begins."""
         self._have = 0
+        """Bytes from there on."""
         self._need = _PREFIX
 
     @property
     def open(self) -> bool:
-        """Whether a message has begun and not ended."""
+        """Whether a message has begun that has not been taken."""
         return self._have > 0
 
-    def feed(self, data: bytes) -> list[tuple[bool, bytes]]:
-        """Take a part; return the messages it completes and whether each is compressed. Raises `InvalidRequest`, `PayloadTooLarge`.
-
-        Parts are joined only once a message is whole, so that small ones cost no more than their bytes.
-        """
+    def feed(self, data: bytes) -> None:
+        """Keep a part."""
         self._parts.append(data)
         self._have += len(data)
-        found: list[tuple[bool, bytes]] = []
-        while self._have >= self._need:
-            whole = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
-            stop = _PREFIX + self._length(whole)
-            if len(whole) < stop:
-                self._parts, self._need = [whole], stop
-                break
-            found.append((whole[0] == 1, whole[_PREFIX:stop]))
-            rest = whole[stop:]
-            self._parts, self._have, self._need = ([rest] if rest else []), len(rest), _PREFIX
+
+    def take(self) -> tuple[bool, bytes] | None:
+        """Return whether the next message is compressed, and the message; None where it has not come whole.
+
+        Raises `InvalidRequest`, `PayloadTooLarge`. Parts are joined only once a message is whole, and what has been joined is cut
+        where it lies, so that small parts and small messages cost no more than their bytes.
+        """
+        if self._have < self._need:
+            return None
+        self._join(_PREFIX)
+        self._need = _PREFIX + self._length(self._parts[0], self._at)
+        if self._have < self._need:
+            return None
+        self._join(self._need)
+        first, at = self._parts[0], self._at
+        stop = at + self._need
+        self._have -= self._need
+        found = first[at] == 1, first[at + _PREFIX : stop]
+        self._at, self._need = stop, _PREFIX
+        if stop == len(first):
+            del self._parts[0]
+            self._at = 0
         return found
 
-    def _length(self, data: bytes) -> int:
-        length = int.from_bytes(data[1:_PREFIX], "big")
-        if data[0] > 1:
-            raise InvalidRequest(f"a message begins with the flag {data[0]}, which has no meaning; expected 0 or 1")
+    def _join(self, size: int) -> None:
+        """See to it that the first part has ``size`` bytes, of those that there are."""
+        if len(self._parts[0]) - self._at < size:
+            self._parts[0] = self._parts[0][self._at :]
+            self._parts, self._at = [b"".join(self._parts)], 0
+
+    def _length(self, data: bytes, at: int) -> int:
+        length = int.from_bytes(data[at + 1 : at + _PREFIX], "big")
+        if data[at] > 1:
+            raise InvalidRequest(f"a message begins with the flag {data[at]}, which has no meaning; expected 0 or 1")
         if length > self._limit:
             raise PayloadTooLarge(f"a message of {length} bytes exceeds the maximum allowed, {self._limit}")
         return length
@@ -94,7 +118,9 @@ class Call(RequestStream):
         if head is not None and head.endpoint is not None:
             error = head.endpoint.protocol.worded(error)
         fields = [] if self._begun else [*_ANSWER, (b"x-request-id", self._request_id()), *fields_of(headers)]
-        fields += [(b"grpc-status", b"%d" % error.grpc), (b"grpc-message", quote(str(error)[:1000], safe=_SAFE).encode())]
+        if isinstance(error, Unsupported) and not self._begun:
+            fields += _ACCEPTED
+        fields += [(b"grpc-status", b"%d" % error.grpc), (b"grpc-message", escaped(str(error)))]
         if error.retry_after is not None:
             fields.append((b"grpc-retry-pushback-ms", b"%d" % round(error.retry_after * 1000)))
         self._log(error.status, 0)
@@ -111,12 +137,13 @@ class Call(RequestStream):
         self._log(200, len(reply.body))
         self.connection.send_reply(self.stream_id, block, self._frame(reply.body), OK)
 
-    def _take(self, data: bytes) -> list[tuple[bool, bytes]]:
+    def _keep(self, data: bytes) -> Messages:
         head = self._head
         assert head is not None
         if self._messages is None:
             self._messages = Messages(head.limit)
-        return self._messages.feed(data)
+        self._messages.feed(data)
+        return self._messages
 
     def _request_id(self) -> bytes:
         if not self._id:
@@ -127,12 +154,15 @@ class Call(RequestStream):
 
     def _headers(self) -> bytes:
         request_id = self._request_id()
-        return b"%b%b%c%b" % (_GZIPPED if self._gzip else _PLAIN, _ID, len(request_id), request_id)
+        begin = _GZIPPED if self._gzip else _PLAIN
+        if len(request_id) > _SHORT_ID:
+            return begin + encode_block([(b"x-request-id", request_id)])
+        return b"%b%b%c%b" % (begin, _ID, len(request_id), request_id)
 
     def _frame(self, body: Buffer) -> bytes:
         """Return one message as it goes out."""
         size = len(body)
-        if self._gzip and size >= _COMPRESS_FROM:
+        if self._gzip and _COMPRESS_FROM <= size <= coding.INLINE_BYTES:  # a larger one would hold up everybody else
             body = coding.deflate(bytes(body), "gzip")
             return b"\x01" + len(body).to_bytes(4, "big") + body
         return b"".join((_LENGTHS[size] if size < 4096 else b"\x00" + size.to_bytes(4, "big"), body))
@@ -144,7 +174,7 @@ class Call(RequestStream):
     def _log(self, status: int, size: int) -> None:
         if self._gateway.access_log:
             assert self._head is not None
-            self._gateway.log_request(self._head, status, size, self._request_id().decode())
+            log_request(self._gateway, self._head, status, size, self._request_id().decode())
 
 
 class UnaryCall(Call):
@@ -155,6 +185,8 @@ class UnaryCall(Call):
     def __init__(self, connection: GatewayConnection, stream_id: int, headers: RequestHeaders, head: Head) -> None:
         super().__init__(connection, stream_id, headers, head)
         self._message: tuple[bool, bytes] | None = None
+        if head.error is not None:  # whoever may not ask need not send, and some wait for a word before they do
+            self._gateway.loop.call_soon(self._refuse_head)
 
     def data(self, data: bytes, end: bool) -> None:
         """Take a part; the short way has the whole call in one."""
@@ -167,10 +199,11 @@ class UnaryCall(Call):
             self._gateway.dispatch(self, head, b"")
             return
         try:
-            for message in self._take(data):
-                if self._message is not None:
-                    raise Unsupported("this method takes one message, and more than one came")
-                self._message = message
+            messages = self._keep(data)
+            if self._message is None:
+                self._message = messages.take()
+            if self._message is not None and messages.open:
+                raise Unsupported("this method takes one message, and more than one came")
         except HeadgateError as error:
             self._refuse(error)
             return
@@ -193,9 +226,23 @@ class UnaryCall(Call):
         """The whole call, in one part."""
         self._gateway.dispatch(self, head, body)
 
+    def _refuse_head(self) -> None:
+        head = self._head
+        assert head is not None
+        if not self.gone:
+            self._gateway.dispatch(self, head, b"")
+
     def _refuse(self, error: HeadgateError) -> None:
         self._gateway.count_refused(error.status)
         self.fail(error)
+
+
+def escaped(text: str) -> bytes:
+    """Return what grpc-message says: UTF-8, percent-encoded."""
+    data = text.encode("utf-8", "replace")
+    if len(data) > _TEXT_BYTES:
+        data = data[:_TEXT_BYTES].decode("utf-8", "ignore").encode()
+    return quote(data, safe=_SAFE).encode()
 
 
 def receive(exchange: Any, head: Head, compressed: bool, body: bytes) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from headgate.errors import DeadlineExceeded, HeadgateError
+from headgate.errors import DeadlineExceeded, HeadgateError, InvalidRequest
 from headgate.protocols.base import InferRequest, InferResponse, Reply
 from headgate.protocols.base.grpc import GrpcProtocol
 from headgate.serving.wire.exchange import Exchange
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _LOOK_SECONDS = 0.5
 """How often a watched answer is looked at anew."""
 _WAITING, _RESUMED = 64, 32
-"""Messages of one stream that may wait for their answers before no more are taken, and from which on they are again."""
+"""Messages of one stream that may wait for their answers before no more are taken, and below how many the client may send again."""
 
 
 class StreamingCall(Call):
@@ -30,67 +30,94 @@ class StreamingCall(Call):
     Answers in parts keep to no order: each part goes out when it comes, and is told from others by the id of its request.
     """
 
-    __slots__ = ("_ended", "_held", "_waiting")
+    __slots__ = ("_ended", "_held", "_taking", "_timer", "_waiting", "inflating")
 
     def __init__(self, connection: GatewayConnection, stream_id: int, headers: RequestHeaders, head: Head) -> None:
         super().__init__(connection, stream_id, headers, head)
         self._waiting: deque[StreamedRequest] = deque()
-        self._ended = self._held = False
+        self._ended = self._held = self._taking = False
+        self.inflating = False
+        """A message is being inflated: those behind it must not overtake it."""
         self.complete_by = float("inf")
-        if head.timeout is not None:
-            self._gateway.loop.call_later(head.timeout, self._expire)
+        self._timer = None if head.timeout is None else self._gateway.loop.call_later(head.timeout, self._expire)
 
     def data(self, data: bytes, end: bool) -> None:
         """Take a part, and queue the messages it completes."""
         head = self._head
         assert head is not None
-        if head.error is not None:
-            self._gateway.dispatch(self, head, b"")
-            return
-        try:
-            messages = self._take(data)
-        except HeadgateError as error:
-            self._gateway.count_refused(error.status)
-            self.stop(error)
-            return
-        for compressed, body in messages:
-            item = StreamedRequest(self, body)
-            self._waiting.append(item)
-            receive(item, head, compressed, body)
-            if self.gone:
-                return
-        if len(self._waiting) > _WAITING and not self._held:
-            self._held = True
-            self.connection.hold(self.stream_id)
+        messages = self._keep(data)
+        self.advance()
+        if messages.open and not self._held:
+            self.complete_by = min(self.complete_by, self.connection.request_due)
         if end:
             self.ended()
 
+    def overdue(self) -> None:
+        """A message has not come whole in time."""
+        self.stop(DeadlineExceeded(f"a message did not arrive within {self._gateway.limits.body_seconds:g} s"))
+
     def ended(self) -> None:
         """The client sends no more."""
-        head = self._head
-        assert head is not None
-        if head.error is not None:
-            self._gateway.dispatch(self, head, b"")
-            return
         self._ended = True
         self.advance()
 
     def advance(self) -> None:
-        """Send what has been answered, in order; end where nothing more can come."""
-        if self.gone:
-            return
+        """Send what has been answered, and queue what has come and has room; end where nothing more can come."""
+        if self._taking:
+            return  # a message that is being queued has been answered at once
+        self._taking = True
+        try:
+            while not self.gone and self._answer() and self._take_next():
+                pass
+        except HeadgateError as error:
+            self._gateway.count_refused(error.status)
+            self.stop(error)
+        self._taking = False
+        if not self.gone:
+            self._settle_room()
+
+    def _take_next(self) -> bool:
+        """Queue the next message; return whether there was one, and room for it. Raises `HeadgateError` where it is malformed."""
+        head, messages = self._head, self._messages
+        assert head is not None
+        if messages is None or self.inflating or self.backlog is not None or len(self._waiting) >= _WAITING:
+            return False
+        message = messages.take()
+        if message is None:
+            return False
+        self.complete_by = float("inf")
+        compressed, body = message
+        item = StreamedRequest(self, body)
+        self._waiting.append(item)
+        receive(item, head, compressed, body)
+        return True
+
+    def _answer(self) -> bool:
+        """Send what has been answered, in order; return whether the call goes on."""
         while self._waiting and self._waiting[0].answer is not None:
             item = self._waiting.popleft()
             if isinstance(item.answer, HeadgateError):
                 self.stop(item.answer)
-                return
+                return False
             assert item.answer is not None
             if not item.sent:
                 self.send(item.answer)
-        if self._held and len(self._waiting) < _RESUMED and self.backlog is None:
+        return True
+
+    def _settle_room(self) -> None:
+        """Take no more from a client whose messages wait; end where nothing more can come."""
+        full = self.inflating or self.backlog is not None or len(self._waiting) >= _WAITING
+        if full and not self._held and not self._ended:
+            self._held = True
+            self.connection.hold(self.stream_id)
+        elif self._held and not full and len(self._waiting) < _RESUMED:
             self._held = False
             self.connection.release(self.stream_id)
-        if self._ended and not self._waiting:
+        if self._ended and not self._waiting and not full:
+            if self._messages is not None and self._messages.open:
+                self.stop(InvalidRequest("the call ended before its last message was whole"))
+                return
+            self._stop_timer()
             self._begin()
             self._log(200, 0)
             self.connection.send_headers(self.stream_id, OK, end=True)
@@ -124,7 +151,12 @@ class StreamingCall(Call):
             self._begun = True
             self.connection.send_headers(self.stream_id, self._headers())
 
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
     def _give_up(self) -> None:
+        self._stop_timer()
         waiting, self._waiting = self._waiting, deque()
         for item in waiting:
             item.abandon()
@@ -214,10 +246,17 @@ class StreamedRequest(Exchange):
     def _write(self, reply: Reply, headers: bytes) -> None:
         self._settle(bytes(reply.body))
 
+    def decode_body(self, head: Head, body: bytes) -> None:
+        """Inflate the message; those behind it wait."""
+        self._call.inflating = True
+        super().decode_body(head, body)
+
     def _inflated(self, head: Head, result: bytes | HeadgateError) -> None:
         if isinstance(result, bytes):
             self._body = result
+        self._call.inflating = False
         super()._inflated(head, result)
+        self._call.advance()
 
     def _protocol(self) -> GrpcProtocol:
         head = self._head
@@ -263,13 +302,22 @@ class PartsOnStream(Sink):
 class WatchingCall(UnaryCall):
     """One message, answered at once, and again whenever the answer has changed, until the client goes."""
 
-    __slots__ = ("_last",)
+    __slots__ = ("_last", "_timer")
 
     def __init__(self, connection: GatewayConnection, stream_id: int, headers: RequestHeaders, head: Head) -> None:
         super().__init__(connection, stream_id, headers, head)
         self._last: bytes | None = None
-        if head.timeout is not None:
-            self._gateway.loop.call_later(head.timeout, self._expire)
+        self._timer = None if head.timeout is None else self._gateway.loop.call_later(head.timeout, self._expire)
+
+    def fail(self, error: HeadgateError, headers: bytes = b"") -> None:
+        """End the call."""
+        self._stop_timer()
+        super().fail(error, headers)
+
+    def reset(self, code: int) -> None:
+        """The client has gone."""
+        self._stop_timer()
+        super().reset(code)
 
     def _write(self, reply: Reply, headers: bytes) -> None:
         body = bytes(reply.body)
@@ -291,6 +339,10 @@ class WatchingCall(UnaryCall):
         assert head is not None and self._message is not None
         if not self.gone:
             receive(self, head, *self._message)
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
 
     def _expire(self) -> None:
         if not self.gone:

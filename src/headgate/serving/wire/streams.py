@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from headgate.errors import ReceiveTimeout
 from headgate.protocols.base import InferRequest, Reply
-from headgate.serving.wire.exchange import Exchange
+from headgate.serving.wire.exchange import Exchange, log_request
 from headgate.serving.wire.head import Head, too_large
 from headgate.serving.wire.http2.connection import Http2Connection
 from headgate.serving.wire.http2.headers import RequestHeaders, encode_block
@@ -59,8 +59,8 @@ class RequestStream(Stream, Exchange):
 
     @property
     def gone(self) -> bool:
-        """Whether the stream has been closed."""
-        return self.stream_id not in self.connection.streams
+        """Whether nothing can be sent any more: the stream has been closed, or the end of its answer waits for the client."""
+        return self.concluded or self.stream_id not in self.connection.streams
 
     def reset(self, code: int) -> None:
         """The client has gone: what it asked for is not run any more, if it still waits."""
@@ -125,7 +125,7 @@ class HttpStream(RequestStream):
             ]
         )
         if gateway.access_log:
-            gateway.log_request(head, reply.status, len(body), request_id.decode())
+            log_request(gateway, head, reply.status, len(body), request_id.decode())
         self.connection.send_reply(self.stream_id, block, b"" if head.method == "HEAD" else memoryview(body))
 
     def _begin_parts(self, content_type: bytes, headers: bytes) -> None:

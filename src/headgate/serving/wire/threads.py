@@ -10,11 +10,11 @@ from headgate.errors import HeadgateError
 
 
 def attempt(work: Callable[..., Any], *arguments: Any) -> Any:
-    """Return what ``work`` returns, or the `HeadgateError` it raises."""
+    """Return what ``work`` returns, or the `HeadgateError` it raises, which keeps alive nothing that ``work`` had made by then."""
     try:
         return work(*arguments)
     except HeadgateError as error:
-        return error
+        return error.with_traceback(None)
 
 
 def in_thread(loop: asyncio.AbstractEventLoop, then: Callable[[Any], None], work: Callable[..., Any], *arguments: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -33,7 +34,7 @@ class TensorFlowServing(Folder):
     def claims(cls, path: Path) -> bool:
         """Whether there are numbered SavedModels in ``path`` or in folders of it, or it is a text file with a ``model_config_list``."""
         if path.is_dir():
-            return _is_model(path) or any(_is_model(entry) for entry in path.iterdir() if entry.is_dir())
+            return _is_model(path) or any(_is_model(entry) for entry in path.iterdir() if _readable(entry))
         if not path.is_file():
             return False
         with open(path, "rb") as file:
@@ -47,12 +48,16 @@ class TensorFlowServing(Folder):
             return tuple(_listed(path))
         if _is_model(path):
             return (_model(default_name(path), path),)
-        bases = sorted(entry for entry in path.iterdir() if entry.is_dir() and _is_model(entry))
+        bases = sorted(entry for entry in path.iterdir() if _readable(entry) and _is_model(entry))
         return tuple(_model(check_name(base.name, str(base)), base) for base in bases)
 
 
+def _readable(folder: Path) -> bool:
+    return folder.is_dir() and os.access(folder, os.R_OK | os.X_OK)
+
+
 def _is_model(path: Path) -> bool:
-    return any(_graph(folder) for folder in numbered(path).values())
+    return any(_graph(folder) for folder in numbered(path, padded=True).values())
 
 
 def _graph(folder: Path) -> bool:
@@ -99,13 +104,13 @@ def _base(path: str, file: Path, where: str) -> Path:
 def _model(
     name: str, base: Path, policy: Any = None, labels: Mapping[str, int] | None = None, warnings: Iterable[str] = ()
 ) -> ModelSource:
-    there, labels = numbered(base), labels or {}
+    there, labels = numbered(base, padded=True), labels or {}
     live = served(policy, there, name)
     for label, number in labels.items():
         _check_label(name, label, number, live)
     said = [*warnings, *left_out(there, live)]
-    said += [f"{wrong}: not served, since versions are numbered from 1, without leading zeros" for wrong in misnumbered(base)]
-    said += [f"{number}/{_WARM_UP}: not run" for number in live if (there[number] / _WARM_UP).is_file()]
+    said += [f"{wrong}: not served, since versions are numbered from 1" for wrong in misnumbered(base, there)]
+    said += [f"{there[number].name}/{_WARM_UP}: not run" for number in live if (there[number] / _WARM_UP).is_file()]
     return ModelSource(
         name=name,
         versions=tuple(_version(name, number, there[number]) for number in live),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -36,17 +37,21 @@ class TritonRepository(Folder):
     @classmethod
     def claims(cls, path: Path) -> bool:
         """Whether ``path`` is a folder with ``config.pbtxt``, or with versions that hold ``model.onnx`` or the like, or holds such."""
-        return path.is_dir() and (_is_model(path) or any(_is_model(entry) for entry in path.iterdir() if entry.is_dir()))
+        return path.is_dir() and (_is_model(path) or any(_is_model(entry) for entry in path.iterdir() if _readable(entry)))
 
     @classmethod
     def adapt(cls, path: Path, asked: Asked) -> tuple[ModelSource, ...]:
         """Return the models, each with the versions that its policy serves; without one, the newest."""
         if _is_model(path):
             return (_model(path, asked),)
-        folders = sorted(entry for entry in path.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+        folders = sorted(entry for entry in path.iterdir() if _readable(entry) and not entry.name.startswith("."))
         first, *others = (_model(folder, asked) for folder in folders if _is_model(folder))
         stray = [f"{folder.name}: no model, so it is left out" for folder in folders if not _is_model(folder)]
         return (msgspec.structs.replace(first, warnings=(*stray, *first.warnings)), *others)
+
+
+def _readable(folder: Path) -> bool:
+    return folder.is_dir() and os.access(folder, os.R_OK | os.X_OK)
 
 
 def _is_model(path: Path) -> bool:
@@ -67,7 +72,7 @@ def _model(folder: Path, asked: Asked) -> ModelSource:
     text = _requirements(folder, backend, asked)
     settings, unlike = settings_of(config, where)
     asks, unfollowed = parameters(backend, config, where, has_requirements=asked.requirements or text is not None)
-    warnings += [*unlike, *unfollowed, *left_out(there, live), *_not_used(folder)]
+    warnings += [*unlike, *unfollowed, *left_out(there, live), *_not_used(folder, there)]
     if config.model_transaction_policy.decoupled and backend.runtime:
         raise UnsupportedModel(f"{where}model_transaction_policy.decoupled: only Python models answer in parts; leave it out")
     sources = _Sources(folder, config, backend, text)
@@ -90,8 +95,10 @@ def _requirements(folder: Path, backend: Backend, asked: Asked) -> str | None:
     return read_requirements(path) if not backend.runtime and not asked.requirements and path.is_file() else None
 
 
-def _not_used(folder: Path) -> list[str]:
-    said = [f"{wrong}: not served, since versions are numbered from 1, without leading zeros" for wrong in misnumbered(folder)]
+def _not_used(folder: Path, there: Mapping[int, Path]) -> list[str]:
+    said = [
+        f"{wrong}: not served, since versions are numbered from 1, without leading zeros" for wrong in misnumbered(folder, there)
+    ]
     if (folder / "configs").is_dir():
         said.append(f"configs: not looked into; {CONFIG} is what counts")
     return said

@@ -219,7 +219,7 @@ class Http2Connection(Receiving):
 
     def _check_streams(self, now: float) -> None:
         for stream in list(self.streams.values()):
-            if stream.receiving and now > stream.complete_by:
+            if stream.receiving and now > stream.complete_by and not stream.concluded:
                 stream.overdue()
             elif stream.backlog is not None and now - stream.backlog.since > self.limits.body_seconds:
                 self.reset(stream.stream_id, ErrorCode.CANCEL)

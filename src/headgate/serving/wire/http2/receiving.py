@@ -76,7 +76,7 @@ class Receiving(Control):
             if stop <= end and self._block is None:
                 if kind == DATA and flags <= END_STREAM:
                     stream = streams.get(stream_id)
-                    if stream is not None and stream.receiving and stream.expects < 0:
+                    if stream is not None and stream.receiving and stream.expects < 0 and stream.backlog is None:
                         size = stop - start
                         if 0 < size <= self._room and stream.room - size >= half:
                             self._room -= size
@@ -177,6 +177,9 @@ class Receiving(Control):
         if stream is None or not stream.receiving:
             return at
         end = self._body_ends and not self._body_left and not self._pad_left
+        if stream.concluded:
+            stream.receiving = not end
+            return at
         if stream.expects >= 0:
             stream.expects -= len(piece)
             if stream.expects < 0 or (end and stream.expects):
@@ -260,11 +263,12 @@ class Receiving(Control):
         except StreamFault as fault:
             self._break(stream.stream_id, fault.code)
             return
-        if not ends or stream.expects > 0:
+        if not ends or (stream.expects > 0 and not stream.concluded):
             self._break(stream.stream_id, ErrorCode.PROTOCOL_ERROR)
             return
         stream.receiving = False
-        stream.ended()
+        if not stream.concluded:
+            stream.ended()
 
 
 _TAKERS: dict[int, Callable[[Any, int, int, bytes], None]] = {

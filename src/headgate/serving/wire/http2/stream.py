@@ -39,6 +39,11 @@ class Stream:
         self.complete_by = connection.request_due
         """By this time the request must have ended, else `overdue` is called. Set it to infinity where clients may take their time."""
 
+    @property
+    def concluded(self) -> bool:
+        """The end of the answer is known, though it may have to wait for the client: what still comes is nobody's."""
+        return self.backlog is not None and self.backlog.ends
+
     def data(self, data: bytes, end: bool) -> None:
         """Take a part of the body, never empty; ``end``: it was the last.
 
