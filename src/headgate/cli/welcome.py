@@ -30,6 +30,8 @@ def deployment(access: Access, status: dict[str, Any]) -> str:
     metadata = access.inference.get(f"/v2/models/{segment(name)}")
     operation = access.inference.get("/openapi.json")["paths"][f"/predict/{name}"]["post"]
     row = operation["requestBody"]["content"]["application/json"]["example"]
+    if metadata.get("stateful"):  # plain rows have no place for a sequence
+        path, row = f"/v2/models/{segment(name)}/infer", _sequence(metadata, row)
     return "\n".join(
         [
             f"{name} is ready: {status['model'].partition('@')[0]}@{status['version']}",
@@ -56,11 +58,25 @@ def _command(access: Access, path: str, metadata: dict[str, Any], row: dict[str,
     events = ["-N", "-H", "accept: text/event-stream"] if metadata.get("streams") else []
     curl = ["curl", *events, *_trust(access), f"{access.inference.url}{path}", "-d"]
     data = json.dumps(row, ensure_ascii=False)
-    if len(data) > _LONGEST:
+    if len(data) > _LONGEST and not metadata.get("stateful"):
         members = ", ".join(f"{json.dumps(field['name'])}: {_repeated(field, metadata)}" for field in _sent(metadata))
         made = shlex.quote(f"import json; print(json.dumps({{{members}}}))")
         return f"python3 -c {made} | {shlex.join([*curl, '@-'])}"
     return shlex.join([*curl, data])
+
+
+def _sequence(metadata: dict[str, Any], row: dict[str, Any]) -> dict[str, Any]:
+    """Return a request that is a whole sequence, with one row, in the words of the Open Inference Protocol."""
+    batch = 1 if _batched(metadata) else 0
+    tensors = []
+    for field in _sent(metadata):
+        value = [row[field["name"]]] if batch else row[field["name"]]
+        tensors.append({"name": field["name"], "datatype": field["datatype"], "shape": _shape(value), "data": value})
+    return {"inputs": tensors, "parameters": {"sequence_id": 1, "sequence_start": True, "sequence_end": True}}
+
+
+def _shape(value: Any) -> list[int]:
+    return [len(value), *(_shape(value[0]) if value else [])] if isinstance(value, list) else []
 
 
 def _trust(access: Access) -> list[str]:

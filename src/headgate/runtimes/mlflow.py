@@ -88,7 +88,7 @@ class MlflowRuntime(Runtime):
         self._read_signature(self._model.metadata)
         loader = str(self._model.loader_module)
         self._blames_input = loader in _BLAMES_INPUT
-        self.pure = loader.startswith("mlflow.") and loader != "mlflow.pyfunc.model"
+        self.pure = loader.startswith("mlflow.") and not loader.startswith("mlflow.pyfunc.")
         self.contents: dict[str, str] = {}
 
     def _read_signature(self, metadata: Any) -> None:

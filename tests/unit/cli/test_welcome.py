@@ -39,6 +39,23 @@ def test_the_line_sends_the_servers_own_example() -> None:
     assert json.loads(words[words.index("-d") + 1]) == row
 
 
+def test_a_model_that_keeps_state_is_asked_in_a_sequence() -> None:
+    """Plain rows carry no sequence, so the line is a whole sequence in the words of the Open Inference Protocol."""
+    described = metadata(("x", "FP32", [-1, 2]), ("word", "BYTES", [-1])) | {"stateful": True}
+    words = shlex.split(command(described, {"x": [1.5, 2.5], "word": "a"}))
+    assert words[:2] == ["curl", "http://127.0.0.1:8080/v2/models/m/infer"]
+    assert json.loads(words[words.index("-d") + 1]) == {
+        "inputs": [
+            {"name": "x", "datatype": "FP32", "shape": [1, 2], "data": [[1.5, 2.5]]},
+            {"name": "word", "datatype": "BYTES", "shape": [1], "data": ["a"]},
+        ],
+        "parameters": {"sequence_id": 1, "sequence_start": True, "sequence_end": True},
+    }
+    whole = metadata(("x", "FP32", [2]), outputs=2) | {"stateful": True}
+    (tensor,) = json.loads(shlex.split(command(whole, {"x": [1.5, 2.5]}))[-1])["inputs"]
+    assert (tensor["shape"], tensor["data"]) == ([2], [1.5, 2.5])
+
+
 def test_what_is_optional_is_said() -> None:
     """Every input is listed with its type and shape, and whether it may be left out."""
     described = metadata(("text", "BYTES", [-1]), ("top", "INT64", [-1]))

@@ -88,18 +88,18 @@ class Plan:
         try:
             return self.by_name[name]
         except KeyError:
+            hint = did_you_mean(name[:200], self.by_name) or ";"
             raise InvalidRequest(
-                f"unexpected inference input '{name[:200]}' for model '{self.model}'{did_you_mean(name[:200], self.by_name) or ';'} it takes "
-                f"{sorted(self.by_name)}"
+                f"unexpected inference input '{name[:200]}' for model '{self.model}'{hint} it takes {sorted(self.by_name)}"
             ) from None
 
     def output(self, name: str) -> int:
         """Return the index of the output called ``name``. Raises `InvalidRequest` if there is none."""
         index = self.outputs.get(name)
         if index is None:
+            hint = did_you_mean(name[:200], self.outputs) or ";"
             raise InvalidRequest(
-                f"unexpected inference output '{name[:200]}' for model '{self.model}'{did_you_mean(name[:200], self.outputs) or ';'} it gives "
-                f"{sorted(self.outputs)}"
+                f"unexpected inference output '{name[:200]}' for model '{self.model}'{hint} it gives {sorted(self.outputs)}"
             )
         return index
 

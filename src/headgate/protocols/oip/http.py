@@ -218,6 +218,7 @@ class OIP(Protocol):
                 "platform": deployment.platform(version),
                 **tensors,
                 **({"streams": True} if plan.streams else {}),
+                **({"stateful": True} if plan.stateful else {}),
             }
         )
 
