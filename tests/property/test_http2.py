@@ -385,7 +385,8 @@ class Windows(RuleBasedStateMachine):
         (self.peer.connection.hold if held else self.peer.connection.release)(stream_id)
         self.room -= size
         self.rooms[stream_id] -= size
-        self.put[stream_id] += size
+        if stream_id not in self.over:  # what comes behind the end of the answer is nobody's
+            self.put[stream_id] += size
         if size:
             self.peer.send(frame(DATA, 0, stream_id, b"x" * size))
 

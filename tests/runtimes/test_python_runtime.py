@@ -68,7 +68,7 @@ def predict(arguments: str, body: str = "return 1", returns: str = "int", before
 )
 def test_hints_of_arguments(load: Load, hint: str, dtype: str, shape: tuple[int, ...]) -> None:
     described = load(predict(f"x: {hint}")).describe(None)
-    assert described.inputs == (("x", dtype, shape, False),)
+    assert described.inputs == (("x", dtype, shape, False, ""),)
     assert described.batched is True
 
 
@@ -88,7 +88,7 @@ def test_hints_of_arguments(load: Load, hint: str, dtype: str, shape: tuple[int,
 )
 def test_hints_of_results(load: Load, returns: str, before: str, outputs: list | None) -> None:
     found = load(predict("x: int", returns=returns, before=before)).describe(None).outputs
-    assert found == (None if outputs is None else tuple((*spec, False) for spec in outputs))
+    assert found == (None if outputs is None else tuple((*spec, False, "") for spec in outputs))
 
 
 @pytest.mark.parametrize(
@@ -120,7 +120,7 @@ def test_without_hints_an_example_is_needed(load: Load, hint: str) -> None:
         NeedsExample, match="argument 'x' of predict has no type hint that says what it takes; write one, such as x: "
     ):
         runtime.describe(None)
-    assert runtime.describe({"": np.zeros((2, 3), np.float32)}).inputs == (("x", "FP32", (-1, 3), False),)
+    assert runtime.describe({"": np.zeros((2, 3), np.float32)}).inputs == (("x", "FP32", (-1, 3), False, ""),)
 
 
 def test_the_only_class_need_not_be_named(load: Load) -> None:

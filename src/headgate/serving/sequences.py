@@ -146,6 +146,8 @@ class StatefulRevision(Revision):
 
     def pump(self, now: float) -> float:
         """Send each idle replica the next request of the sequences that are bound to it. Returns infinity: nothing ripens later."""
+        if now >= self.waiting.soonest:
+            self.expire(now)  # as in `Revision.pump`
         for link in list(self._idle):
             request = self._bound.take_for(link)
             if request is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -32,7 +33,7 @@ ROW = {"age": 3, "city": "Oslo", "x": [1, 2]}
 
 def decoded(body: Any, into: Plan = PERSON) -> InferRequest:
     """What the protocol makes of ``body``: bytes as they are, everything else as JSON."""
-    return Rows().decode(None, body if isinstance(body, bytes) else json.dumps(body).encode(), into)  # type: ignore[arg-type]
+    return Rows().decode(SimpleNamespace(headers={}), body if isinstance(body, bytes) else json.dumps(body).encode(), into)  # type: ignore[arg-type]
 
 
 def refusal(body: Any, into: Plan = PERSON) -> str:

@@ -183,6 +183,14 @@ def test_what_has_waited_too_long_is_not_run() -> None:
     assert len(replica.seen) == 2 and revision.waiting.rows == 0 and revision.inflight == 1
 
 
+def test_what_comes_with_no_time_left_is_not_run() -> None:
+    """Its replica is idle, and still it is answered that its time is over."""
+    revision = make(Sequences())
+    replica = PlayedReplica(revision)
+    _, late = send(revision, 1, start=True, now=5.0, deadline=5.0)
+    assert isinstance(late.error, DeadlineExceeded) and not replica.seen
+
+
 def test_a_sequence_is_idle_from_its_last_answer() -> None:
     """While a request of it waits or runs it is not; after its limit it is over, and the one beside it is not."""
     sequences = Sequences()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from headgate.protocols.base import InferRequest, InferResponse, OutputTensor
 from headgate.protocols.base.wireformat import delimited, tag, varint
-from headgate.protocols.oip.classification import classified
+from headgate.protocols.oip.classification import with_classes
 from headgate.tensors import Buffer
 
 _FINAL_RESPONSE = delimited(1, b"triton_final_response")
@@ -36,13 +36,9 @@ class Answers:
         parts.append(parameters)
         outputs = response.outputs
         if request.outputs is not None and outputs:  # none follow the last part of an answer
-            classes = request.wire
-            if classes is None:
-                outputs = [outputs[index] for index in request.outputs]
-            else:
-                outputs = [
-                    classified(outputs[index], classes[index]) if index in classes else outputs[index] for index in request.outputs
-                ]
+            if request.wire is not None:
+                outputs = with_classes(outputs, request.wire)
+            outputs = [outputs[index] for index in request.outputs]
         for output in outputs:
             parts.append(self._describe(output))
         for output in outputs:

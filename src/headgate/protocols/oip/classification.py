@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from headgate.errors import InvalidRequest
@@ -33,6 +34,11 @@ def wanted(value: Any, index: int, plan: Plan) -> Classes | None:
     if value and DTYPES[spec.dtype].kind in ("bytes", "bool"):
         raise InvalidRequest(f"class result not available for output '{spec.name}' due to unsupported type '{spec.dtype}'")
     return Classes(value, plan.batched) if value else None
+
+
+def with_classes(outputs: Sequence[OutputTensor], wanted: Mapping[int, Classes]) -> list[OutputTensor]:
+    """Return all outputs, and in place of those that are ``wanted`` their classes."""
+    return [classified(output, wanted[index]) if index in wanted else output for index, output in enumerate(outputs)]
 
 
 def classified(output: OutputTensor, classes: Classes) -> OutputTensor:

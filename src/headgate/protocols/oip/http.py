@@ -28,7 +28,7 @@ from headgate.protocols.base import (
     Route,
 )
 from headgate.protocols.oip.body import Body, check_parameters, flag, output_parameters, parse, priority, timeout
-from headgate.protocols.oip.classification import Classes, classified
+from headgate.protocols.oip.classification import Classes, with_classes
 from headgate.protocols.oip.extensions import EXTENSIONS
 from headgate.protocols.oip.inputs import header_length, pack, pack_binary, read_raw
 from headgate.protocols.oip.layout import keep, known
@@ -137,11 +137,9 @@ class OIP(Protocol):
             parts = [self._json_output(output) for output in response.outputs]
             return Reply(head + b'"outputs":[' + b",".join(parts) + b"]}")
         parts, blobs = [], []
-        classes = request.wire
+        outputs = response.outputs if request.wire is None else with_classes(response.outputs, request.wire)
         for index, binary in request.outputs:
-            output = response.outputs[index]
-            if classes is not None and index in classes:
-                output = classified(output, classes[index])
+            output = outputs[index]
             if binary:
                 blobs.append(output.data)
                 parts.append(self._output(output) + b',"parameters":{"binary_data_size":%d}}' % len(output.data))

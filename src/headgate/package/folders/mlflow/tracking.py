@@ -48,8 +48,13 @@ def fetch(address: str, into: Path) -> Fetched:
     `ServerUnreachable`, and `PackageError` if the files are where they cannot be had from.
     """
     with Server("MLFLOW_TRACKING_URI") as tracking:
-        location = _locate(address, tracking)
-        _download(location.artifacts, into, tracking)
+        try:
+            location = _locate(address, tracking)
+            _download(location.artifacts, into, tracking)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise PackageError(
+                f"{address}: {tracking.uri} does not answer as MLflow does ({error!r}); nothing was registered. Check MLFLOW_TRACKING_URI"
+            ) from error
     if not (into / "MLmodel").is_file():
         raise NotFound(f"{address}: there is no MLmodel in {location.artifacts}, so it is no model; nothing was registered")
     return Fetched(into, default_name(Path(location.name)), location.note)
