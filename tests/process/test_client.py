@@ -156,7 +156,7 @@ def test_readiness_is_a_yes_or_no(server: Server, call: Call) -> None:
 
 def test_metadata_says_what_a_deployment_takes(server: Server, call: Call) -> None:
     """Metadata names inputs and outputs with their dtypes and shapes."""
-    assert call(server.url, "metadata", "double").inputs == (("x", "FP32", (-1, 2)),)
+    assert call(server.url, "metadata", "double").inputs == (("x", "FP32", (-1, 2), False),)
 
 
 def test_nobody_there_is_said_as_such(call: Call) -> None:

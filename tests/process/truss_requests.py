@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import json
 import sys
-from datetime import date, datetime, timezone
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
 
@@ -32,7 +32,7 @@ BINARY = [
     {"do": "echo", "value": np.arange(6, dtype=np.float32).reshape(2, 3)},
     {
         "do": "echo",
-        "value": {"when": datetime(2024, 5, 31, tzinfo=timezone.utc), "day": date(2024, 5, 31), "cost": Decimal("1.50")},
+        "value": {"when": datetime(2024, 5, 31, tzinfo=UTC), "day": date(2024, 5, 31), "cost": Decimal("1.50")},
     },
     {"do": "kind", "value": np.int64(3)},
     {"do": "kind", "value": b"\x00\xff"},
@@ -57,13 +57,12 @@ def told(value):
 
 def asked(url):
     """Return the answers of one server."""
-    session = requests.Session()
     for value in JSON:
-        answer = session.post(url, json=value, timeout=60)
+        answer = requests.post(url, json=value, timeout=60)
         yield answer.status_code, answer.json() if answer.ok else answer.headers.get("x-baseten-error-code")
     for value in BINARY:
         headers = {"content-type": "application/octet-stream"}
-        answer = session.post(url, data=truss_msgpack_serialize(value), headers=headers, timeout=60)
+        answer = requests.post(url, data=truss_msgpack_serialize(value), headers=headers, timeout=60)
         content = answer.content
         if not answer.ok:
             yield answer.status_code, answer.headers.get("x-baseten-error-code")
@@ -71,7 +70,7 @@ def asked(url):
             yield answer.status_code, "bytes"
         else:
             yield answer.status_code, told(truss_msgpack_deserialize(content))
-    answer = session.post(url, data=b"{not json", headers={"content-type": "application/json"}, timeout=60)
+    answer = requests.post(url, data=b"{not json", headers={"content-type": "application/json"}, timeout=60)
     yield answer.status_code, answer.headers.get("x-baseten-error-code")
 
 

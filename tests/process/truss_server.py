@@ -19,7 +19,9 @@ def put_together(source: Path, build: Path) -> None:
     templates = Path(truss.__file__).parent / "templates"
     shutil.copytree(templates / "server", build)
     shutil.copytree(templates / "shared", build / "_truss_shared")
-    TrussConfig.from_yaml(source / "config.yaml").write_to_yaml_file(build / "config.yaml")
+    config = TrussConfig.from_yaml(source / "config.yaml")
+    config.write_to_yaml_file(build / "config.yaml")
+    os.environ.update(config.environment_variables)  # which an image would have
     for name in ("model", "data", "packages"):
         if (source / name).is_dir():
             shutil.copytree(source / name, build / name)

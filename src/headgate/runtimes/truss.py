@@ -318,7 +318,7 @@ def _revived(value: Any) -> Any:
             return base64.b64decode(value["__bytes__"])
         if value.keys() == {"__ndarray__"}:
             array = value["__ndarray__"]
-            return np.frombuffer(base64.b64decode(array["base64"]), dtype=array["dtype"]).reshape(array["shape"]).copy()
+            return np.frombuffer(base64.b64decode(array["base64"]), dtype=array["dtype"]).reshape(array["shape"]).copy()[()]
         for tag, revive in _TAGS.items():
             if value.keys() == {tag, "data"}:
                 return revive(_revived(value["data"]))

@@ -167,7 +167,8 @@ class Worker:
             if dtype.size:
                 inputs[spec["name"]] = np.ones(shape, dtype=_numpy_of(dtype))
             else:
-                inputs[spec["name"]] = np.array([b"a"] * elements(shape), dtype=object).reshape(shape)
+                word = b"{}" if spec.get("content") == "json" else b"a"
+                inputs[spec["name"]] = np.array([word] * elements(shape), dtype=object).reshape(shape)
         return inputs
 
 

@@ -192,7 +192,11 @@ def test_base64_of_text_and_bytes(dialects: Server) -> None:
         ("people", {"instances": [{**ADA, "agee": 3}]}, "instances[0]: model 'people' has no input 'agee'; did you mean 'age'?"),
         ("people", {"instances": [{"age": 3}]}, "instances[0]: input 'height' (FP64) is missing"),
         ("people", {"instances": [[1, 2]]}, "instances[0]: expected an object with the inputs"),
-        ("people", {"instances": [ADA, {**BOB, "vip": True}]}, "instances[1]: input 'vip' is here, and the rows before leave it out"),
+        (
+            "people",
+            {"instances": [ADA, {**BOB, "vip": True}]},
+            "instances[1]: input 'vip' is here, and the rows before leave it out",
+        ),
         ("people", {"instances": [{**ADA, "vip": True}, BOB]}, "instances[1]: input 'vip' (BOOL) is missing; other rows have it"),
         ("people", {"instances": [7]}, "instances[0]: expected an object with the inputs"),
         ("people", {"instances": [{**ADA, "age": 3.5}]}, "row 0: input 'age': element 0 is 3.5, but INT64 takes integers"),

@@ -146,6 +146,8 @@ def _array(value: dict[Any, Any]) -> Array:
 
 
 def _packable(value: Any) -> Any:
+    if isinstance(value, Array) and not value.shape:  # one number of NumPy's
+        return {b"nd": False, b"type": value.dtype, b"data": value.data}
     if isinstance(value, Array):
         return {b"nd": True, b"type": value.dtype, b"kind": b"", b"shape": list(value.shape), b"data": value.data}
     if isinstance(value, Tagged):
