@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from mlflow_world import HERE, made, run, tracking_server
 from serving_home import COMMAND, Answer, Serving, ServingHome
@@ -77,6 +78,19 @@ def test_a_folder_answers_as_mlflows_own_server_does(name: str, home: ServingHom
     if name != "loud":  # its example comes with parameters, which the client sends apart
         host, port = serving.url.removeprefix("http://").split(":")
         run("mlflow", HERE / "mlflow_client.py", host, port, models / name)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(("name", "platform"), [("keras", "tensorflow_savedmodel"), ("torch", "pytorch_export")])
+def test_deep_models_need_no_mlflow(name: str, platform: str, home: ServingHome, serving: Serving) -> None:
+    """A .keras file and an exported program, of one tensor, run as such files do here, and answer as MLflow's own server does."""
+    models = made("mlflow-deep", "mlflow_deep.py")
+    command(home, "deploy", str(models / name), "--name", "model", "--threads", "1")
+    for request in json.loads((models / f"{name}.json").read_text()):
+        answer = ask(serving, request["body"])
+        assert answer.status == 200, answer.body
+        assert np.allclose(answer.json["predictions"], request["predictions"], rtol=1e-4, atol=1e-6)
+    assert serving.get("/v2/models/model").json["platform"] == platform
 
 
 def test_what_is_wrong_is_a_400_that_names_it(home: ServingHome, serving: Serving, models: Path) -> None:
