@@ -143,6 +143,8 @@ class Registry:
         """
         check_name(name, "name")
         origin = origin or Origin()
+        if origin.number is not None and not 0 < origin.number < 1 << 63:
+            raise SpecError(f"number: expected a whole number of at least 1, got {origin.number}")
         manifest = self.store.manifest(digest)
         if origin.trusted_by is None and runs_code(manifest, self.store.path(digest)):
             raise UntrustedPickle(
@@ -264,11 +266,7 @@ def _require(session: Session, name: str) -> None:
 
 
 def _check_free(session: Session, name: str, number: int | None) -> None:
-    if number is None:
-        return
-    if not 0 < number < 1 << 63:
-        raise SpecError(f"number: expected a whole number of at least 1, got {number}")
-    if session.get(VersionRow, (name, number)) is not None:
+    if number is not None and session.get(VersionRow, (name, number)) is not None:
         raise Conflict(
             f"{name}@{number} is another package, and a version never changes; nothing was registered. Give the new one another number, or "
             "another name (--name)"

@@ -37,6 +37,7 @@ from headgate.serving.wire.http1 import HttpConnection
 from headgate.serving.wire.http2.settings import Http2Limits
 from headgate.serving.wire.http2.stream import Stream
 from headgate.serving.wire.streams import GatewayConnection, HttpStream
+from headgate.tensors import Buffer
 
 TICK_SECONDS = 0.02
 """Resolution of deadlines."""
@@ -94,7 +95,7 @@ class Gateway:
         else:
             self.dispatch(exchange, head, body)
 
-    def dispatch(self, exchange: Exchange, head: Head, body: bytes) -> None:
+    def dispatch(self, exchange: Exchange, head: Head, body: Buffer) -> None:
         """Route, decode and queue it, or answer at once."""
         endpoint = head.endpoint
         if endpoint is None or head.error is not None:
@@ -146,7 +147,7 @@ class Gateway:
             return
         self.wake(revision)
 
-    def _answer(self, exchange: Exchange, head: Head, body: bytes) -> None:
+    def _answer(self, exchange: Exchange, head: Head, body: Buffer) -> None:
         endpoint = head.endpoint
         assert endpoint is not None
         protocol = endpoint.protocol

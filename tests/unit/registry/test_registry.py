@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from headgate.errors import NotFound, SpecError, UntrustedPickle
+from headgate.errors import Conflict, NotFound, SpecError, UntrustedPickle
 from headgate.home import Home
 from headgate.package.manifest import Manifest, hash_file
 from headgate.registry.access import registry_of
@@ -59,6 +59,25 @@ def test_versions_are_numbered_from_one(registry: Registry, store: Store, clock:
     assert [(model.name, model.versions) for model in registry.models()] == [("churn", 1), ("fraud", 2)]
     assert registry.model("fraud") == registry.models()[1]
     assert msgspec.json.decode(msgspec.json.encode(first), type=type(first)) == first
+
+
+def test_a_number_may_be_asked_for(registry: Registry, store: Store) -> None:
+    """Where clients ask for versions by the numbers of a folder they get those; a number keeps its package for ever, the same package
+    may have two, and the next one follows the highest."""
+    seventh, new = registry.register("fraud", store(b"7"), Origin(number=7))
+    assert (seventh.reference, new) == ("fraud@7", True)
+    assert registry.register("fraud", store(b"7"), Origin(number=7)) == (seventh, False)
+    assert registry.register("fraud", store(b"7"), Origin(number=3))[0].reference == "fraud@3"
+    with pytest.raises(Conflict, match="fraud@7 is another package, and a version never changes; nothing was registered"):
+        registry.register("fraud", store(b"8"), Origin(number=7))
+    assert registry.register("fraud", store(b"8"))[0].reference == "fraud@8"
+    assert [version.number for version in registry.versions("fraud")] == [3, 7, 8]
+    assert registry.version("fraud").number == 8
+    with pytest.raises(NotFound, match="fraud@5: there is no such version; fraud has 3, 7, 8"):
+        registry.version("fraud@5")
+    for number in (0, -1, 1 << 63):
+        with pytest.raises(SpecError, match=f"number: expected a whole number of at least 1, got {number}"):
+            registry.register("fraud", store(b"9"), Origin(number=number))
 
 
 def test_what_is_registered_stays_registered(registry: Registry, store: Store) -> None:

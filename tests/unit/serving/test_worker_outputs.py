@@ -63,3 +63,28 @@ def test_what_does_not_is_the_models_failure(worker: Worker, wrong: int, said: s
     """A wrong width or number of rows is an error that names both shapes, never an answer."""
     with pytest.raises(ModelFailed, match=said):
         worker.run(message(wrong, 1))
+
+
+@pytest.mark.parametrize(
+    ("returned", "promised", "kept"),
+    [
+        ("float64", "INT64", False),
+        ("int64", "BOOL", False),
+        ("object", "FP32", False),
+        ("complex64", "FP32", False),
+        ("int32", "FP64", True),
+        ("int32", "INT64", True),
+        ("bool", "INT64", True),
+        ("float32", "FP64", True),
+    ],
+)
+def test_no_answer_is_cut_to_fit(returned: str, promised: str, kept: bool, worker: Worker) -> None:
+    """A model that returns fractions where whole numbers are promised fails; one whose kind holds them is cast."""
+    array = np.ones(2, dtype=returned)
+    if not kept:
+        with pytest.raises(ModelFailed, match=f"output 'y' is {returned}, its signature promises {promised}"):
+            worker._pack(0, "y", DTYPES[promised], (-1,), {"y": array}, 2)
+        return
+    packed = worker._pack(0, "y", DTYPES[promised], (-1,), {"y": array}, 2)
+    (data,) = packed.parts
+    assert np.frombuffer(data, dtype=DTYPES[promised].numpy).tolist() == [1, 1]

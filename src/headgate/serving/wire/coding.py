@@ -5,6 +5,7 @@ from __future__ import annotations
 import zlib
 
 from headgate.errors import InvalidRequest, PayloadTooLarge, Unsupported
+from headgate.tensors import Buffer
 
 INLINE_BYTES = 256 * 1024
 """Up to here bodies are inflated and deflated on the event loop; above it in a thread."""
@@ -19,7 +20,7 @@ def check_coding(coding: str) -> None:
         raise Unsupported(f"Content-Encoding {coding[:50]!r} is not understood; use gzip, deflate or none")
 
 
-def inflate(body: bytes, coding: str, limit: int) -> bytes:
+def inflate(body: Buffer, coding: str, limit: int) -> bytes:
     """Return ``body`` without its coding.
 
     Raises `PayloadTooLarge` as soon as more than ``limit`` bytes come out, `InvalidRequest` if the data is broken.

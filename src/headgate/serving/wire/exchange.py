@@ -13,6 +13,7 @@ from headgate.serving.wire import coding
 from headgate.serving.wire.head import Head
 from headgate.serving.wire.parts import Collected, Events, Resume
 from headgate.serving.wire.threads import attempt, in_thread
+from headgate.tensors import Buffer
 
 if TYPE_CHECKING:
     from headgate.serving.gateway import Gateway
@@ -149,7 +150,7 @@ class Exchange:
 
     # ---- bodies with a coding
 
-    def decode_body(self, head: Head, body: bytes) -> None:
+    def decode_body(self, head: Head, body: Buffer) -> None:
         """Inflate ``body`` and hand it to the gateway; large ones in a thread."""
         try:
             coding.check_coding(head.content_encoding)

@@ -34,6 +34,8 @@ _TEXT_BYTES = 1000
 _SAFE = " !\"#$&'()*+,-./:;<=>?@[\\]^_`{|}~"
 """What grpc-message carries as it is: all of printable ASCII but the percent sign."""
 _COMPRESS_FROM = 1024
+_LARGE = 64 * 1024
+"""Bytes of a message from which it is not copied out of what came with it."""
 
 
 class Messages:
@@ -60,7 +62,7 @@ class Messages:
         self._parts.append(data)
         self._have += len(data)
 
-    def take(self) -> tuple[bool, bytes] | None:
+    def take(self) -> tuple[bool, Buffer] | None:
         """Return whether the next message is compressed, and the message; None where it has not come whole.
 
         Raises `InvalidRequest`, `PayloadTooLarge`. Parts are joined only once a message is whole, and what has been joined is cut
@@ -76,7 +78,8 @@ class Messages:
         first, at = self._parts[0], self._at
         stop = at + self._need
         self._have -= self._need
-        found = first[at] == 1, first[at + _PREFIX : stop]
+        body: Buffer = first if self._need < _LARGE else memoryview(first)
+        found = first[at] == 1, body[at + _PREFIX : stop]
         self._at, self._need = stop, _PREFIX
         if stop == len(first):
             del self._parts[0]
@@ -184,7 +187,7 @@ class UnaryCall(Call):
 
     def __init__(self, connection: GatewayConnection, stream_id: int, headers: RequestHeaders, head: Head) -> None:
         super().__init__(connection, stream_id, headers, head)
-        self._message: tuple[bool, bytes] | None = None
+        self._message: tuple[bool, Buffer] | None = None
         if head.error is not None:  # whoever may not ask need not send, and some wait for a word before they do
             self._gateway.loop.call_soon(self._refuse_head)
 
@@ -222,7 +225,7 @@ class UnaryCall(Call):
             compressed, body = self._message
             receive(self, head, compressed, body)
 
-    def _whole(self, head: Head, body: bytes) -> None:
+    def _whole(self, head: Head, body: Buffer) -> None:
         """The whole call, in one part."""
         self._gateway.dispatch(self, head, body)
 
@@ -245,7 +248,7 @@ def escaped(text: str) -> bytes:
     return quote(data, safe=_SAFE).encode()
 
 
-def receive(exchange: Any, head: Head, compressed: bool, body: bytes) -> None:
+def receive(exchange: Any, head: Head, compressed: bool, body: Buffer) -> None:
     """Hand one message to the gateway, inflated."""
     if not compressed:
         exchange._gateway.dispatch(exchange, head, body)

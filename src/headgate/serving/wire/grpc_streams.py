@@ -14,6 +14,7 @@ from headgate.serving.wire.head import Head
 from headgate.serving.wire.http2.headers import RequestHeaders
 from headgate.serving.wire.parts import Resume, Sink
 from headgate.serving.wire.streams import GatewayConnection
+from headgate.tensors import Buffer
 
 if TYPE_CHECKING:
     from headgate.serving.gateway import Gateway
@@ -171,7 +172,7 @@ class StreamedRequest(Exchange):
 
     __slots__ = (*Exchange.SLOTS, "_body", "_call", "answer", "sent")
 
-    def __init__(self, call: StreamingCall, body: bytes) -> None:
+    def __init__(self, call: StreamingCall, body: Buffer) -> None:
         self._gateway: Gateway = call._gateway
         self._head = call._head
         self.request: InferRequest | None = None
@@ -246,7 +247,7 @@ class StreamedRequest(Exchange):
     def _write(self, reply: Reply, headers: bytes) -> None:
         self._settle(bytes(reply.body))
 
-    def decode_body(self, head: Head, body: bytes) -> None:
+    def decode_body(self, head: Head, body: Buffer) -> None:
         """Inflate the message; those behind it wait."""
         self._call.inflating = True
         super().decode_body(head, body)
@@ -329,7 +330,7 @@ class WatchingCall(UnaryCall):
             self.connection.send_data(self.stream_id, self._frame(body))
         self._gateway.loop.call_later(_LOOK_SECONDS, self._look)
 
-    def _whole(self, head: Head, body: bytes) -> None:
+    def _whole(self, head: Head, body: Buffer) -> None:
         self._message = (False, body)
         super()._whole(head, body)
 
