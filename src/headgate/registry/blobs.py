@@ -12,6 +12,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from headgate.clock import Clock, SystemClock
@@ -132,7 +133,11 @@ class PackageStore:
     def remove_leftovers(self, clock: Clock | None = None) -> list[str]:
         """Remove arrivals that were interrupted more than a day ago, and return their names."""
         oldest = (clock or SystemClock()).wall() - LEFTOVER_SECONDS
-        old = [path for path in self.root.glob(f"{INCOMING}*") if path.lstat().st_mtime < oldest]
+        old = []
+        for path in self.root.glob(f"{INCOMING}*"):
+            with suppress(FileNotFoundError):  # it has arrived meanwhile
+                if path.lstat().st_mtime < oldest:
+                    old.append(path)
         for path in old:
             _remove(path)
         return [path.name for path in old]
