@@ -29,6 +29,7 @@ from headgate import plugins
 from headgate.cli.api import Address, Api
 from headgate.cli.connection import live_server
 from headgate.cli.flags import FLAGS
+from headgate.cli.targets import is_address
 from headgate.cli.waiting import until_ready, until_routed
 from headgate.client import Client
 from headgate.errors import (
@@ -204,16 +205,18 @@ def serve(
 ) -> Server:
     """Serve ``model`` in a server of its own and return it once it answers.
 
-    ``model`` is what ``headgate serve`` takes (a path, or ``file.py:Class``), or a live object: a scikit-learn estimator, an XGBoost,
-    LightGBM or Keras model, an ONNX model (or its bytes), or a class that stands in a file. ``port`` 0 is any free one; without a
-    ``home`` nothing is kept. ``example`` is a row, a list of rows, an array, a data frame or a file, for models that do not say what
-    they take. ``settings`` are the flags of ``headgate serve``: ``replicas=2, max_delay="5ms", trust_pickle=True``. Raises
-    `UnsupportedModel` for an object that cannot be saved faithfully, saying what to do, and `HeadgateError` with the server's words.
+    ``model`` is what ``headgate serve`` takes (a path, ``file.py:Class``, or, with a ``name``, ``models:/wine@champion``), or a live
+    object: a scikit-learn estimator, an XGBoost, LightGBM or Keras model, an ONNX model (or its bytes), or a class that stands in a file.
+    ``port`` 0 is any free one; without a ``home`` nothing is kept. ``example`` is a row, a list of rows, an array, a data frame or a
+    file, for models that do not say what they take. ``settings`` are the flags of ``headgate serve``: ``replicas=2, max_delay="5ms"``.
+    Raises `UnsupportedModel` for an object that cannot be saved faithfully, saying what to do, and `HeadgateError` with the server's words.
     """
     flags = _flags(settings)
     temporary = Path(tempfile.mkdtemp(prefix="headgate-serve-"))
     try:
         target = _target(model, temporary)
+        if is_address(target) and name is None:
+            raise SpecError(f"name: {target} is fetched only later; say what to call it, as in serve({target!r}, name='wine')")
         flags += ["--example", str(_example_file(example, temporary))] if example is not None else []
         name = name or default_name(Path(target.rpartition(":")[0] or target))
         place = Home(home if home is not None else temporary / "home")

@@ -37,6 +37,12 @@ def test_unknown_settings_are_refused() -> None:
         assembly.serve("model.onnx", replica=2)
 
 
+def test_an_address_needs_a_name() -> None:
+    """What it leads to is fetched by the server, so what to call it is not known here; the refusal comes before anything starts."""
+    with pytest.raises(errors.SpecError, match="name: models:/wine@champion is fetched only later; say what to call it"):
+        assembly.serve("models:/wine@champion")
+
+
 def test_a_path_is_served_as_it_is(tmp_path: Path) -> None:
     """A path or a target stays what it is."""
     assert assembly._target(tmp_path / "a.onnx", tmp_path) == str(tmp_path / "a.onnx")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -158,9 +159,20 @@ def test_one_tensor_in_and_out_needs_no_mlflow(flavor: str, file: str, runtime: 
     (folder / "data" / file).write_bytes(b"PK")
     write(folder, TENSOR, TENSOR, flavors={"python_function": PYFUNC, flavor: {"data": "data", "model_data": "data"}})
     version = source(folder)
-    assert (version.runtime, version.entry, version.answers) == (runtime, file, "")
+    assert (version.runtime, version.entry, version.answers, version.runs_code) == (runtime, file, "", False)
     write(folder, TENSOR, TENSOR * 2, flavors={"python_function": PYFUNC, flavor: {"data": "data", "model_data": "data"}})
     assert source(folder).runtime == "mlflow"
+
+
+def test_a_pickle_inside_an_exported_program_needs_trust(folder: Path) -> None:
+    """The runtime that reads the file says what is in it."""
+    (folder / "data").mkdir()
+    with zipfile.ZipFile(folder / "data" / "model.pt2", "w") as archive:
+        archive.writestr("model/data/opaque_obj_0", b"x")
+    write(folder, TENSOR, TENSOR, flavors={"python_function": PYFUNC, "pytorch": {"model_data": "data"}})
+    with pytest.raises(UntrustedPickle, match=r"wine: model\.pt2 holds a pickle.*--trust-pickle"):
+        adapted(folder)
+    assert source(folder, trust_pickle=True).runs_code
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
-"""Serve models in the foreground, with docs and metrics. Each TARGET is a model file or folder, or file.py:Class; it is registered
-and deployed under its file's name, beside what the home serves already. Ctrl-C drains and ends.
+"""Serve models in the foreground, with docs and metrics. Each TARGET is a model file, a folder (another tool's too), file.py:Class, or an
+address such as models:/name@alias; it is registered and deployed under its name, beside what the home serves already. Ctrl-C drains and
+ends.
 """
 
 from __future__ import annotations

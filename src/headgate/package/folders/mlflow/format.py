@@ -17,7 +17,7 @@ from headgate.package.detect import SHELF, default_name
 from headgate.package.folder import regular_files
 from headgate.package.folders.base import Asked, Fetched, Folder, ModelSource, Say, VersionSource, read_yaml
 from headgate.package.folders.mlflow import environment, examples, tracking
-from headgate.package.folders.mlflow.native import native
+from headgate.package.folders.mlflow.native import Ready, native
 from headgate.package.folders.mlflow.schema import read_schema
 
 MODEL = "model"
@@ -67,8 +67,14 @@ class MlflowFolder(Folder):
             "python": own.python if own else None,
             "example": examples.read(path, document, schema),
         }
-        ready = native(path, flavors, schema)
-        source = VersionSource(**ready, **fields) if ready else _loaded(path, flavors, asked, fields)
+        ready = native(path, flavors, schema) or _loaded(path, flavors)
+        hidden = _hidden(ready, path)
+        if hidden and not asked.trust_pickle:
+            raise UntrustedPickle(
+                f"{fields['title']}: {hidden}, and loading it can run any code that somebody has put into it; nothing was loaded. If you "
+                "trust where it comes from: --trust-pickle"
+            )
+        source = VersionSource(**ready, **fields, runs_code=bool(hidden))
         model = ModelSource(name=asked.name or default_name(path), versions=(source,), warnings=_warnings(document, flavors, own))
         return (model,)
 
@@ -80,22 +86,24 @@ def _flavors(document: Mapping[str, Any]) -> dict[str, Any]:
     return flavors
 
 
-def _loaded(path: Path, flavors: Mapping[str, Any], asked: Asked, fields: Mapping[str, Any]) -> VersionSource:
+def _loaded(path: Path, flavors: Mapping[str, Any]) -> Ready:
     """Return the source of a model that MLflow's own loader runs."""
     if _PYFUNC not in flavors:
         raise UnsupportedModel(
             f"MLmodel: flavors: has {', '.join(flavors) or 'none'}, and neither {_PYFUNC} nor one that is read here; log the model with a "
             "flavour that has python_function"
         )
-    runtime = plugins.load(SHELF, _LOADER)
-    hidden = runtime.runs_code(path)
-    if hidden and not asked.trust_pickle:
-        raise UntrustedPickle(
-            f"{fields['title']}: {runtime.why_trust(path)}, and loading it can run any code that somebody has put into it; nothing was "
-            "loaded. If you trust where it comes from: --trust-pickle"
-        )
     files = {f"{MODEL}/{name}": file for name, file in regular_files(path).items() if "__pycache__" not in name.split("/")}
-    return VersionSource(runtime=_LOADER, entry=MODEL, files=files, runs_code=bool(hidden), **fields)
+    return {"runtime": _LOADER, "entry": MODEL, "files": files}
+
+
+def _hidden(ready: Ready, path: Path) -> str:
+    """Say what in the model runs code that is hidden in a data file; empty where nothing does."""
+    runtime = plugins.load(SHELF, ready["runtime"])
+    if ready["runtime"] == _LOADER:
+        return str(runtime.why_trust(path))
+    file = ready["files"][ready["entry"]]
+    return f"{file.name} holds a pickle" if runtime.runs_code(file) else ""
 
 
 def _warnings(document: Mapping[str, Any], flavors: Mapping[str, Any], own: environment.Requirements | None) -> tuple[str, ...]:
