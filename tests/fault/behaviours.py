@@ -7,6 +7,11 @@ import os
 import signal
 import time
 from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+
+from headgate import InvalidInput
 
 VERSION = 1
 NOTES = Path(os.environ["FAULT_NOTES"]) / Path(__file__).stem
@@ -33,6 +38,8 @@ def do_it(what: str) -> None:
         ctypes.PyDLL(None).sleep(1000)  # C code that never lets go of the interpreter
     elif verb == "raise":
         raise ValueError("this row is marked")
+    elif verb == "refuse":
+        raise InvalidInput("do: this row is refused")
 
 
 class Impure:
@@ -57,6 +64,29 @@ class Impure:
 
 
 class Pure(Impure):
+    """Declared idempotent."""
+
+    idempotent = True
+
+
+class ImpureBatch:
+    """Called once for a batch, so that one row that raises fails all of it. Not declared idempotent."""
+
+    batched = True
+
+    def __init__(self) -> None:
+        self._rows = Impure()
+
+    def load(self) -> None:
+        """As the other."""
+        self._rows.load()
+
+    def predict(self, do: Annotated[np.ndarray, "BYTES"], x: Annotated[np.ndarray, "INT64"]) -> Annotated[np.ndarray, "INT64"]:
+        """Return ``x``, in the best case."""
+        return np.array([self._rows.predict(*row)[0] for row in zip(do.tolist(), x.tolist(), strict=True)], dtype=np.int64)
+
+
+class PureBatch(ImpureBatch):
     """Declared idempotent."""
 
     idempotent = True

@@ -82,7 +82,7 @@ def _replicas(serving: Serving, name: str) -> list[dict[str, str]]:
 
 def test_the_culprit_of_a_batch_is_found(world: World) -> None:
     """Of 32 requests in one batch, the one the model raises on gets the error, and 31 get their answers after few more runs."""
-    serving = world.deploy("culprit")
+    serving = world.deploy("culprit", "PureBatch")
     first = world.home.begin(serving, "culprit", {"do": "wait", "x": 1})
     rows = [{"do": "raise" if x == 113 else "echo", "x": x} for x in range(100, 132)]
     queued = world.home.queue(serving, "culprit", rows)
@@ -91,14 +91,43 @@ def test_the_culprit_of_a_batch_is_found(world: World) -> None:
     assert first.result(60).status == 200
     assert {x for x, answer in answers.items() if answer.status != 200} == {113}
     assert "this row is marked" in answers[113].error
-    assert all(answer.json["output_0"] == x for x, answer in answers.items() if x != 113)
+    assert all(answer.json["output"] == x for x, answer in answers.items() if x != 113)
     # Alone at last, after halving 32, 16, 8, 4 and 2.
     assert 2 <= world.home.computed("culprit").count("raise 113") <= 6
 
 
+def test_rows_that_fail_alone_cost_no_neighbour_and_no_second_run(world: World) -> None:
+    """Of a model that is called for each row, the requests whose row raised or was refused fail, the others of the batch are answered,
+    and nothing is run twice, though it is not declared idempotent.
+    """
+    serving = world.deploy("alone", "Impure")
+    first = world.home.begin(serving, "alone", {"do": "wait", "x": 1})
+    rows = [{"do": {105: "raise", 107: "refuse"}.get(x, "echo"), "x": x} for x in range(100, 110)]
+    queued = world.home.queue(serving, "alone", rows)
+    world.home.go("alone")
+    answers = {x: answer.result(60) for x, answer in zip(range(100, 110), queued, strict=True)}
+    assert first.result(60).status == 200
+    assert {x: answer.status for x, answer in answers.items()} == dict.fromkeys(answers, 200) | {105: 500, 107: 400}
+    assert "this row is marked" in answers[105].error and answers[107].error == "do: this row is refused"
+    assert all(answer.json["output_0"] == x for x, answer in answers.items() if answer.status == 200)
+    assert all(world.home.computed("alone").count(f"{row['do']} {row['x']}") == 1 for row in rows)
+
+
+def test_a_refused_batch_is_run_again_without_the_culprit(world: World) -> None:
+    """``InvalidInput`` says that nothing was done: the neighbours in its batch are answered, also by a model that is not idempotent."""
+    serving = world.deploy("refused", "ImpureBatch")
+    first = world.home.begin(serving, "refused", {"do": "wait", "x": 1})
+    queued = world.home.queue(serving, "refused", [{"do": "refuse" if x == 101 else "echo", "x": x} for x in range(100, 104)])
+    world.home.go("refused")
+    answers = [answer.result(60) for answer in queued]
+    assert first.result(60).status == 200
+    assert [answer.status for answer in answers] == [200, 400, 200, 200]
+    assert answers[1].error == "do: this row is refused"
+
+
 def test_a_failed_batch_is_not_run_again_unless_declared(world: World) -> None:
     """Where the model is not declared idempotent, a batch that raised fails as a whole, says why, and nothing is run twice."""
-    serving = world.deploy("once", "Impure")
+    serving = world.deploy("once", "ImpureBatch")
     first = world.home.begin(serving, "once", {"do": "wait", "x": 1})
     queued = world.home.queue(serving, "once", [echo(100), {"do": "raise", "x": 101}, echo(102)])
     world.home.go("once")

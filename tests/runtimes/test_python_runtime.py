@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from headgate.errors import ModelFailed, UnsupportedModel
-from headgate.runtimes.base import InvalidInput, NeedsExample
+from headgate.runtimes.base import InvalidInput, NeedsExample, RowsFailed
 from headgate.runtimes.python import PythonRuntime
 
 HEAD = """
@@ -180,8 +180,28 @@ def test_asynchronous_rows_run_together_and_all_end(load: Load) -> None:
     assert sorted(runtime.predict({"x": np.arange(10, 20)}, {})["output"].tolist()) == list(range(1, 11))
     assert time.monotonic() - begun < 1.0
     with pytest.raises(ValueError, match="two"):
-        runtime.predict({"x": np.array([1, 2, 3])}, {})
+        runtime.answer({"x": np.array([1, 2, 3])})
     assert runtime.predict({"x": np.array([5])}, {})["output"].tolist() == [13]
+
+
+@pytest.mark.parametrize("kind", ["def", "async def"])
+def test_rows_that_fail_are_told_apart(load: Load, kind: str) -> None:
+    """Every row is called, and what the others gave is there; a result unlike the hint is its own row's failure too."""
+    source = """
+        class Model:
+            def predict(self, x: int) -> int:
+                if x == 2:
+                    raise ValueError("two")
+                return None if x == 3 else 10 * x
+        """
+    runtime = load(source.replace("def predict", f"{kind} predict"))
+    with pytest.raises(RowsFailed) as failed:
+        runtime.predict({"x": np.array([1, 2, 3, 4])}, {})
+    assert [(row, type(error)) for row, error in failed.value.errors.items()] == [(1, ValueError), (2, ModelFailed)]
+    assert failed.value.outputs["output"][[0, 3]].tolist() == [10, 40] and len(failed.value.outputs["output"]) == 4
+    with pytest.raises(RowsFailed) as failed:
+        runtime.predict({"x": np.array([2, 2])}, {})
+    assert list(failed.value.errors) == [0, 1] and failed.value.outputs == {}
 
 
 def test_load_gets_device_and_threads_and_may_be_asynchronous(load: Load) -> None:
@@ -216,7 +236,7 @@ def test_load_gets_device_and_threads_and_may_be_asynchronous(load: Load) -> Non
 )
 def test_results_unlike_their_hint(load: Load, returns: str, body: str, said: str) -> None:
     with pytest.raises(ModelFailed, match=said):
-        load(predict("x: int", body, returns)).predict({"x": np.array([1, 2])}, {})
+        load(predict("x: int", body, returns)).answer({"x": np.array([1, 2])})
 
 
 def test_whole_numbers_are_floats_too(load: Load) -> None:

@@ -58,7 +58,21 @@ class NeedsExample(Exception):
 
 
 class InvalidInput(Exception):
-    """Raise from ``predict`` (Python models may too) to say that the input is at fault: the client gets a 400, not a 500."""
+    """Raise from ``predict`` (Python models may too) to say that the input is at fault: the client gets a 400, not a 500.
+
+    It says too that nothing has been done with the input yet: a batch that is refused so is run again without the one at fault, also
+    where the model is not declared idempotent.
+    """
+
+
+class RowsFailed(Exception):
+    """Raised by `Runtime.predict` of a model that is called for each row: some rows failed, and the others have their answers."""
+
+    def __init__(self, outputs: Arrays, errors: Mapping[int, BaseException]) -> None:
+        """``outputs`` has every row, anything at all in place of those that failed; empty where all did. ``errors``: by row, not empty."""
+        super().__init__(outputs, errors)
+        self.outputs = outputs
+        self.errors = errors
 
 
 def said(error: BaseException | None) -> str:
@@ -184,7 +198,15 @@ class Runtime(ABC):
 
         ``inputs`` have the dtypes and shapes of the signature (BYTES: object arrays of `bytes`; BF16: float32) and may be
         read-only. Optional inputs may be absent. Returns every output of the signature (BYTES: object arrays of `bytes` or `str`).
+        Raises `RowsFailed` where some rows alone failed, `InvalidInput` where the input is at fault, else whatever it likes.
         """
+
+    def answer(self, inputs: Arrays) -> Arrays:
+        """Return what `predict` gives for ``inputs``, all rows of it: the first row's error is raised as it is."""
+        try:
+            return self.predict(inputs, {})
+        except RowsFailed as failed:
+            raise next(iter(failed.errors.values())) from None
 
     def stream(self, inputs: Arrays, parameters: Mapping[str, object]) -> Generator[Arrays, None, None]:
         """Run one request of a model that is described as one that answers in parts; ``inputs`` as for `predict`, valid to the end.

@@ -30,7 +30,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from headgate.errors import ModelFailed, UnsupportedModel, did_you_mean
-from headgate.runtimes.base import Arrays, Described, InvalidInput, Runtime, TensorSpec
+from headgate.runtimes.base import Arrays, Described, InvalidInput, RowsFailed, Runtime, TensorSpec
 from headgate.serving.bootstrap import CodeLoader
 
 INPUT, OUTPUT = "model_input", "model_output"
@@ -90,16 +90,21 @@ class TrussRuntime(Runtime):
         return Described((takes,), (gives,), True, parameters=True)
 
     def predict(self, inputs: Arrays, parameters: Mapping[str, object]) -> Arrays:
-        """Call the model for each value. Raises `InvalidInput` where a pydantic model, or an HTTPException below 500, blames it."""
+        """Call the model for each value. Those that failed are in `RowsFailed`: by `InvalidInput` where a pydantic model, or an
+        HTTPException below 500, blames the value.
+        """
         binary = _is_binary(parameters)
         documents = [_revived(json.loads(text)) if binary else json.loads(text) for text in inputs[INPUT].ravel().tolist()]
         results = self._loop.run_until_complete(self._all(documents))
-        for result in results:
-            if isinstance(result, BaseException):
-                raise result
+        errors = {number: result for number, result in enumerate(results) if isinstance(result, BaseException)}
         answers = np.empty(len(results), dtype=object)
-        answers[:] = [_written(result, binary) for result in results]
-        return {OUTPUT: answers.reshape(inputs[INPUT].shape)}
+        answers[:] = [b"" if number in errors else _written(result, binary) for number, result in enumerate(results)]
+        outputs = {OUTPUT: answers.reshape(inputs[INPUT].shape)}
+        if errors and len(results) == 1:
+            raise errors[0]
+        if errors:
+            raise RowsFailed(outputs, errors)
+        return outputs
 
     def unload(self) -> None:
         """End the threads and the loop."""

@@ -167,7 +167,7 @@ def _bytes(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
 
 def _predict(runtime: Runtime, inputs: Arrays) -> Arrays:
     try:
-        return runtime.predict(inputs, {})
+        return runtime.answer(inputs)
     except Exception as error:
         raise _Failed from error
 

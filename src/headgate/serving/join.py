@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from typing import Protocol as Interface
 
@@ -15,6 +15,8 @@ from headgate.tensors import row_offsets
 
 _ROW = re.compile(r"(?<=', row )\d+")
 """The number in ``input 'x', row 3``: how models say which row is at fault, counted within what they were given."""
+_OUR_ROW = re.compile(r"(?<=\Arow )\d+(?=: )")
+"""The number that `at_fault` puts before what a model says of one row."""
 
 
 class Owner(Interface):
@@ -78,8 +80,12 @@ class _Join:
     def failed(self, piece: InferRequest, error: HeadgateError) -> None:
         """One piece failed, and with it the request; a row that the error names is counted from the start of the request."""
         before = sum(other.rows for other in self._request.pieces[: self._request.pieces.index(piece)])
-        if before and isinstance(error, InvalidRequest):
-            error = type(error)(_ROW.sub(lambda match: str(int(match[0]) + before), str(error)))
+        if before:
+            patterns = [_OUR_ROW, _ROW] if isinstance(error, InvalidRequest) else [_OUR_ROW]
+            text = str(error)
+            for pattern in patterns:
+                text = pattern.sub(lambda match: str(int(match[0]) + before), text)
+            error = type(error)(text) if text != str(error) else error
         self._owner.fail(self._request, error)
 
 
@@ -107,6 +113,18 @@ def cut(outputs: list[OutputTensor], batch: list[InferRequest]) -> Iterator[tupl
     for at, request in enumerate(batch):
         if not request.done:
             yield request, [each.piece(at, request.rows) for each in cuts]
+
+
+def at_fault(batch: list[InferRequest], faults: Mapping[int, HeadgateError]) -> Iterator[tuple[InferRequest, HeadgateError]]:
+    """Yield each request of a batch of which a row failed, with what is said of its first such row, counted from its own start."""
+    start = 0
+    for request in batch:
+        row = next((row for row in range(start, start + request.rows) if row in faults), None)
+        if row is not None:
+            error = faults[row]
+            alone = request.rows == 1 and not request.piece
+            yield request, error if alone else type(error)(f"row {row - start}: {error}")
+        start += request.rows
 
 
 class _Cut:

@@ -3,7 +3,8 @@
     frame    <u32 length of the rest> <u8 kind> <u8 flags> <u16 0> <u32 batch number> payload
     tensors  <u16 tensors> <u16 0> <u32 rows> <u32 bytes of extra> <u32 0> <u64 nanoseconds>       the payload of BATCH and RESULT
              per tensor: <u8 index> <u8 dtype> <u8 dimensions> <u8 where> <u32 0> <u64 bytes> <u64 offset> <i64 dimension>...
-             extra (JSON), then the inline data, each tensor at a multiple of 16 from the start of the payload
+             extra, then the inline data, each tensor at a multiple of 16 from the start of the payload
+    extra    JSON: of a BATCH the parameters; of a RESULT what failed of it, {row: {code, message}}; empty where there is nothing to say
 
 A RESULT answers its BATCH, unless it has the flag MORE: then it is one part of the answer, and the last RESULT, without the flag, has no
 tensors. The replica sends parts as long as less than `WINDOW` of them is not granted yet; GRANT (``<u64 weight>``) says what the
@@ -76,7 +77,7 @@ class Message(NamedTuple):
     nanoseconds: int
     """RESULT: time the model took."""
     extra: bytes
-    """BATCH: the request parameters as JSON; empty where there are none."""
+    """JSON: the parameters of a BATCH; the rows of a RESULT that failed."""
     tensors: list[Unpacked]
 
 

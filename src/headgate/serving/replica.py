@@ -297,8 +297,9 @@ class Replica:
         message = link.unpack(payload, gateway.requests)
         signal.setitimer(signal.ITIMER_REAL, self._batch_timeout)
         try:
-            outputs, taken = self._worker.run(message)
-            return link.pack(link.RESULT, batch, outputs, gateway.responses, rows=message.rows, nanoseconds=taken)
+            outputs, taken, faults = self._worker.run(message)
+            said = json.dumps({row: _told(error) for row, error in faults.items()}).encode() if faults else b""
+            return link.pack(link.RESULT, batch, outputs, gateway.responses, rows=message.rows, nanoseconds=taken, extra=said)
         except HeadgateError as error:
             return _error_frame(error, batch)
         finally:
@@ -351,10 +352,15 @@ class Replica:
 
 
 def _error_frame(error: HeadgateError, batch: int) -> bytes:
-    """Return the answer that says why there is none; its cause goes to the log."""
+    """Return the answer that says why there is none."""
+    return link.frame(link.ERROR, json.dumps(_told(error)).encode(), batch)
+
+
+def _told(error: HeadgateError) -> dict[str, str]:
+    """Return what the gateway is told of an error; its cause goes to the log."""
     if error.__cause__ is not None:
         traceback.print_exception(error.__cause__)
-    return link.frame(link.ERROR, json.dumps({"code": error.code, "message": for_clients(str(error))}).encode(), batch)
+    return {"code": error.code, "message": for_clients(str(error))}
 
 
 def main() -> int:

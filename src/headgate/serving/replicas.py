@@ -15,6 +15,7 @@ from headgate.errors import HeadgateError, ReplicaLost, by_code
 from headgate.journal import LinkState, ReplicaReport
 from headgate.protocols.base import InferRequest, OutputTensor, Plan
 from headgate.serving import link
+from headgate.serving.join import at_fault
 from headgate.tensors import BY_CODE, elements
 
 if TYPE_CHECKING:
@@ -256,6 +257,9 @@ class ReplicaLink:
             return
         outputs = self._read(message)
         batch, self.batch, self.busy_since = self.batch, [], None
+        if message.extra:
+            for request, error in at_fault(batch, _faults(message.extra)):
+                revision.fail(request, error)
         revision.completed(self, batch, outputs, message.nanoseconds / 1e9, self._gateway.now())
         self._resume(revision)
 
@@ -294,3 +298,9 @@ class ReplicaLink:
         if self.leaving:
             revision.leave(self)
         self._gateway.wake(revision)
+
+
+def _faults(extra: bytes) -> dict[int, HeadgateError]:
+    """Return what failed of a batch, by row."""
+    told = msgspec.json.decode(extra, type=dict[int, dict[str, str]])
+    return {row: by_code(error["code"], error["message"]) for row, error in told.items()}

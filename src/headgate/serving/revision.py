@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from headgate.errors import DeadlineExceeded, HeadgateError, ModelFailed, NotReady, Overloaded, ReplicaLost
+from headgate.errors import DeadlineExceeded, HeadgateError, InvalidRequest, ModelFailed, NotReady, Overloaded, ReplicaLost
 from headgate.journal import RevisionReport
 from headgate.package.signature import Signature
 from headgate.protocols.base import Batch, InferRequest, InferResponse, OutputTensor, Plan
@@ -181,7 +181,7 @@ class Revision:
         self._idle.append(link)
         if len(batch) == 1:
             self.fail(batch[0], error)
-        elif self.route.idempotent:
+        elif self.route.idempotent or isinstance(error, InvalidRequest):  # refused, so nothing was done with any of it
             middle = len(batch) // 2
             self._put_back(batch[middle:])
             self._put_back(batch[:middle])

@@ -10,13 +10,13 @@ import time
 import traceback
 from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from headgate import plugins
-from headgate.errors import InvalidRequest, ModelFailed
-from headgate.runtimes.base import Arrays, InvalidInput, Runtime, named, said
+from headgate.errors import HeadgateError, InvalidRequest, ModelFailed
+from headgate.runtimes.base import Arrays, InvalidInput, RowsFailed, Runtime, named, said
 from headgate.serving.dryrun import first_parts
 from headgate.serving.example import documents, read_example
 from headgate.serving.link import Message, Packed
@@ -24,6 +24,17 @@ from headgate.tensors import BY_CODE, DTYPES, DType, dtype_of, elements, from_nu
 
 _KINDS = {"bool": "b", "int": "iub", "uint": "iub", "float": "fiub", "bytes": "OSU"}
 """Kind of a dtype that was promised -> NumPy's kinds that become it without loss; sizes are the model's own matter."""
+
+
+class Computed(NamedTuple):
+    """What became of one batch."""
+
+    outputs: list[Packed]
+    """None where every row failed."""
+    nanoseconds: int
+    """That the model took."""
+    faults: Mapping[int, HeadgateError]
+    """By row, of a model that is called for each; the outputs have anything at all in their place."""
 
 
 class Worker:
@@ -57,22 +68,24 @@ class Worker:
         else:
             self._warm_up()
 
-    def run(self, message: Message) -> tuple[list[Packed], int]:
-        """Run one batch.
-
-        Returns the outputs, and the nanoseconds the model took. Raises `InvalidRequest` if the model blames the input and
-        `ModelFailed` for everything else it raises, or if what it returns is not what the signature promises.
+    def run(self, message: Message) -> Computed:
+        """Run one batch. Raises `InvalidRequest` if the model blames the input and `ModelFailed` for everything else it raises, or if
+        what it returns is not what the signature promises.
         """
         inputs, parameters = self._read(message)
+        faults: dict[int, HeadgateError] = {}
         started = time.perf_counter_ns()
         try:
             outputs = self._runtime.predict(inputs, parameters)
-        except InvalidInput as error:
-            raise InvalidRequest(str(error)) from None  # the caller's fault, and no news for the log
+        except RowsFailed as failed:
+            outputs, faults = failed.outputs, {row: _fault(error) for row, error in failed.errors.items()}
         except Exception as error:
-            raise ModelFailed(_words(error)) from error
+            fault = _fault(error)
+            raise fault from fault.__cause__
         taken = time.perf_counter_ns() - started
-        return self._pack_all(outputs, message.rows if self._batched else None), taken
+        return Computed(
+            self._pack_all(outputs, message.rows if self._batched else None) if outputs or not faults else [], taken, faults
+        )
 
     def stream(self, message: Message) -> Generator[tuple[list[Packed], int], None, int]:
         """Run one request of a model that answers in parts; ``message`` must stay valid to the end.
@@ -88,10 +101,9 @@ class Worker:
                 started = time.perf_counter_ns()
                 try:
                     outputs = next(parts, None)
-                except InvalidInput as error:
-                    raise InvalidRequest(str(error)) from None
                 except Exception as error:
-                    raise ModelFailed(_words(error)) from error
+                    fault = _fault(error)
+                    raise fault from fault.__cause__
                 taken += time.perf_counter_ns() - started
                 if outputs is None:
                     return taken
@@ -149,7 +161,7 @@ class Worker:
 
     def _try(self, inputs: Arrays) -> list[Arrays]:
         """Run the model, and return its answer, or the first parts of it."""
-        return first_parts(self._runtime, inputs) if self.streams else [self._runtime.predict(inputs, {})]
+        return first_parts(self._runtime, inputs) if self.streams else [self._runtime.answer(inputs)]
 
     def _warm_up(self) -> None:
         """One batch of what the model says it takes, else of ones. It may refuse what is made up: only a crash or a hang counts here."""
@@ -172,8 +184,13 @@ class Worker:
         return inputs
 
 
-def _words(error: Exception) -> str:
-    return f"the model raised {type(error).__name__}: {error}"
+def _fault(error: BaseException) -> HeadgateError:
+    """Return what is said of what a model raised, its cause being what goes to the log: nothing where it is the caller's fault."""
+    if isinstance(error, InvalidInput):
+        return InvalidRequest(str(error))
+    failed = ModelFailed(f"the model raised {type(error).__name__}: {error}")
+    failed.__cause__ = error
+    return failed
 
 
 def _close(parts: Generator[Arrays, None, None]) -> None:

@@ -52,7 +52,7 @@ def message(*values: int) -> Message:
 
 def test_what_fits_the_signature_is_packed(worker: Worker) -> None:
     """The right shape goes out as it is."""
-    outputs, _ = worker.run(message(4, 1))
+    outputs = worker.run(message(4, 1)).outputs
     assert [tuple(packed.shape) for packed in outputs] == [(2, 4)]
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from headgate.errors import ModelFailed, UnsupportedModel, did_you_mean
-from headgate.runtimes.base import Arrays, Described, Runtime, TensorSpec
+from headgate.runtimes.base import Arrays, Described, RowsFailed, Runtime, TensorSpec
 from headgate.runtimes.python.hints import Field, arguments_of, from_example, result_of
 from headgate.runtimes.python.values import as_rows, joined, taken_apart, to_arrays, whole
 from headgate.serving.bootstrap import CodeLoader
@@ -79,12 +79,14 @@ class PythonRuntime(Runtime):
             columns = [as_rows(field, inputs[field.name]) for field in fields]
             names = [field.name for field in fields]
             calls = [self._bound(dict(zip(names, row, strict=True)), extra) for row in zip(*columns, strict=True)]
-            return joined([taken_apart(self._gives, result) for result in self._run(calls)], self._gives)
+            return self._joined(self._run(calls))
         if self._batched:
             values: dict[str, Any] = {field.name: whole(field, inputs[field.name]) for field in fields}
         else:
             values = {field.name: as_rows(field, inputs[field.name][None])[0] for field in fields}
         (result,) = self._run([self._bound(values, extra)])
+        if isinstance(result, BaseException):
+            raise result
         return to_arrays(self._gives, result)
 
     def stream(self, inputs: Arrays, parameters: Mapping[str, object]) -> Generator[Arrays, None, None]:
@@ -150,13 +152,31 @@ class PythonRuntime(Runtime):
         return {self._takes.argument: self._takes.struct(**values), **extra}
 
     def _run(self, calls: list[dict[str, Any]]) -> list[Any]:
-        if not self._async:
-            return [self._model.predict(**call) for call in calls]
-        results: list[Any] = self._wait(_gathered(self._model.predict, calls))
-        for result in results:
+        """Return what each call gave, or the exception it raised."""
+        if self._async:
+            results: list[Any] = self._wait(_gathered(self._model.predict, calls))
+            return results
+        return [_called(self._model.predict, call) for call in calls]
+
+    def _joined(self, results: list[Any]) -> Arrays:
+        """Return the results of calls for one row each. Raises `RowsFailed` for those that raised, or are not what was promised."""
+        rows: list[dict[str, Any]] = []
+        errors: dict[int, BaseException] = {}
+        for number, result in enumerate(results):
             if isinstance(result, BaseException):
-                raise result
-        return results
+                errors[number] = result
+                continue
+            try:
+                rows.append(taken_apart(self._gives, result))
+            except ModelFailed as error:
+                errors[number] = error
+        if not errors:
+            return joined(rows, self._gives)
+        if len(results) == 1:
+            raise errors[0]
+        filled = iter(rows)
+        whole = [rows[0] if number in errors else next(filled) for number in range(len(results))] if rows else []
+        raise RowsFailed(joined(whole, self._gives), errors)
 
 
 def _check_stateful(where: str, *, parameters: bool, streams: bool, pure: bool) -> None:
@@ -172,6 +192,13 @@ def _check_stateful(where: str, *, parameters: bool, streams: bool, pure: bool) 
         raise UnsupportedModel(
             f"{where} says stateful = True and idempotent = True: a request that has changed the state must not be run again; leave one out"
         )
+
+
+def _called(predict: Callable[..., Any], call: dict[str, Any]) -> Any:
+    try:
+        return predict(**call)
+    except Exception as error:
+        return error
 
 
 async def _gathered(predict: Callable[..., Any], calls: list[dict[str, Any]]) -> list[Any]:
