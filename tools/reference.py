@@ -69,7 +69,7 @@ def _argument(action: argparse.Action) -> str:
         else action.metavar or ("|".join(map(str, action.choices)) if action.choices else action.dest.upper())
     )
     shown = f"{names} {_cell(value)}".rstrip() if names else f"`{_cell(value)}`"
-    return f"| {shown} | {_cell(action.help or '')} |"
+    return f"| {shown} | {_cell((action.help or '').replace('%%', '%'))} |"
 
 
 def settings() -> Iterator[str]:
@@ -93,6 +93,8 @@ def _settings(kind: type[msgspec.Struct], path: str) -> Iterator[str]:
             continue
         default = "required" if field.required else f"`{msgspec.json.encode(field.default).decode()}`"
         yield f"| `{path}{field.name}` | {_type(hint)} | {default} | {_cell(documents.get(field.name, ''))} |"
+        if get_origin(hint) is tuple and issubclass(get_args(hint)[0], msgspec.Struct):
+            yield from _settings(get_args(hint)[0], f"{path}{field.name}[].")
 
 
 def _type(hint: Any) -> str:
@@ -101,6 +103,8 @@ def _type(hint: Any) -> str:
         return units[0] if units else _type(get_args(hint)[0])
     if hint is type(None):
         return "null"
+    if isinstance(hint, type) and issubclass(hint, msgspec.Struct):
+        return "objects"
     if get_origin(hint) is tuple:
         return f"list of {_type(get_args(hint)[0])}"
     if get_args(hint):

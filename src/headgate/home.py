@@ -68,6 +68,11 @@ class Home:
         return self.path / "logs"
 
     @property
+    def secrets(self) -> Path:
+        """Secrets that a deployment names: one file each, that only the owner may read. Made by whoever keeps one."""
+        return self.path / "secrets"
+
+    @property
     def run(self) -> Path:
         """What only lives while a server does."""
         return self.path / "run"

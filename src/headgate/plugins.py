@@ -77,11 +77,15 @@ def install_command(extra: str, otherwise: str) -> str:
 
     It names the requirements, not ``headgate[extra]``: those can be had wherever Headgate itself came from.
     """
+    return shlex.join(["pip", "install", *(requirements(extra) or [otherwise])])
+
+
+def requirements(extra: str) -> list[str]:
+    """Return what Headgate's ``extra`` requires, such as ``onnxruntime>=1.18``; nothing where Headgate's own metadata is not at hand."""
     beside = str(Path(__file__).resolve().parents[1])  # the replica's side runs in environments that do not hold Headgate
     found = next(iter(importlib.metadata.Distribution.discover(name="headgate", path=[beside, *sys.path])), None)
     marked = [line.partition(";") for line in (found.requires if found else None) or ()]
-    wanted = [requirement for requirement, _, marker in marked if re.search(rf"""extra == ['"]{re.escape(extra)}['"]""", marker)]
-    return shlex.join(["pip", "install", *(wanted or [otherwise])])
+    return [requirement for requirement, _, marker in marked if re.search(rf"""extra == ['"]{re.escape(extra)}['"]""", marker)]
 
 
 @cache

@@ -6,7 +6,12 @@ Tolerant between our own versions: unknown fields are skipped.
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
+
+NEVER = 1e9
+"""Seconds that nothing takes; JSON has no infinity."""
 
 
 class RevisionRoute(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,6 +46,8 @@ class RevisionRoute(msgspec.Struct, frozen=True, kw_only=True):
     """Where each of them computes."""
     example: bytes = b""
     """The package's ``example.json``, for the documentation of the endpoint."""
+    config: dict[str, Any] = {}
+    """What is shown of the model's own configuration, in the words of the tool whose folder it was."""
 
 
 class Weight(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,6 +55,28 @@ class Weight(msgspec.Struct, frozen=True, kw_only=True):
 
     revision: str
     share: int
+
+
+class RolloutRoute(msgspec.Struct, frozen=True, kw_only=True):
+    """The rollout under way: whose outcomes are told, and what counts as slow. Times in seconds; `NEVER` where nothing is."""
+
+    number: int
+    """Of the deployment's rollouts."""
+    candidate: str
+    baseline: str
+    """Names of revisions."""
+    mirror: int = 0
+    """Share of the baseline's requests of which the candidate gets a copy, in hundredths of a percent; then it has no other."""
+    key: str = ""
+    """Name of the input whose value says who asks; empty: only the header does."""
+    slow50: float = NEVER
+    slow95: float = NEVER
+    slow99: float = NEVER
+    """Quantiles of the baseline's latency, from requests that came before."""
+    slow_compute: float = NEVER
+    """What a row takes the baseline's model at its slowest."""
+    slo: float = NEVER
+    """Latency objective."""
 
 
 class DeploymentRoute(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,6 +94,8 @@ class DeploymentRoute(msgspec.Struct, frozen=True, kw_only=True):
     """Label -> registry version."""
     v1: str = "tfserving"
     """Dialect of the ``/v1`` paths."""
+    rollout: RolloutRoute | None = None
+    """The one under way, of which the split is a step."""
 
 
 class KeyRoute(msgspec.Struct, frozen=True, kw_only=True):
@@ -97,6 +128,8 @@ class WishAnswer(msgspec.Struct, frozen=True, kw_only=True):
     number: int
     error: str = ""
     """Why it was not fulfilled; empty if it was."""
+    code: str = "invalid_request"
+    """Of that error (`headgate.errors`)."""
 
 
 def encode_table(table: RouteTable) -> bytes:

@@ -7,7 +7,9 @@ Unknown keys are refused with the likely spelling, values with the field, what w
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, get_args
+from itertools import pairwise
+from typing import Annotated, Any, get_args, get_origin
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -64,6 +66,62 @@ class SequenceSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """Sequences that may be open at a time; one more is answered 429."""
 
 
+class RolloutSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How a new revision takes the traffic over from the one that has it."""
+
+    strategy: str = "replace"
+    """One of `STRATEGIES`."""
+    steps: tuple[float, ...] = (1.0, 5.0, 25.0, 50.0, 100.0)
+    """Canary: percent of the traffic, rising; 100 comes after the last in any case."""
+    bake: Duration = 120.0
+    """Time at each step, and at 100 %, before the next."""
+    slo: str = ""
+    """What the deployment owes its callers, as ``p99=80ms,errors=1%``; empty: it is compared with the old revision alone."""
+    min_events: int = 50
+    """Requests that the candidate must have answered at a step before the next."""
+    on_undecided: str = "hold"
+    """What becomes of a candidate of which nothing bad was found, nor that it is safe: ``hold`` waits for a person, and takes it back
+    after ``max_duration``; ``promote``, ``rollback``."""
+    max_duration: Duration = 86400.0
+    """A rollout that has not come to 100 % by then ends as ``on_undecided`` says."""
+    rollback_window: Duration = 3600.0
+    """How long the old revision is kept warm after the candidate has all of the traffic."""
+    mirror: float = 100.0
+    """Shadow: percent of the requests of which the candidate gets a copy."""
+    lasts: Duration = 3600.0
+    """Shadow: for how long. After that the candidate is let go; it is promoted only where a person says so."""
+    max_disagreement: float | None = None
+    """Shadow: percent of the compared answers that may differ before the candidate is taken back; None: they are only reported."""
+
+
+STRATEGIES = ("replace", "canary", "blue-green", "shadow")
+"""``replace``: switched when it is ready, the old one ends. ``canary``: step by step. ``blue-green``: switched, the old one kept.
+``shadow``: it gets copies of requests, its answers are compared and never returned."""
+POLICIES = ("hold", "promote", "rollback")
+
+
+class HookSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Who is told of the lines of a deployment's history: a URL, or a command on the server's machine. A bare string is a URL."""
+
+    url: str | None = None
+    """``http`` or ``https``; gets a POST with a CloudEvent."""
+    command: tuple[str, ...] = ()
+    """A program and its arguments, run without a shell, with the CloudEvent on its standard input."""
+    events: tuple[str, ...] = ()
+    """Of ``begun``, ``step``, ``held``, ``paused``, ``resumed``, ``changed``, ``promoted``, ``rolled_back``, ``superseded``, ``complete``
+    and ``switched``; empty: all."""
+    secret: str = ""
+    """Name of the secret that signs what is sent to the URL, never the secret itself; empty: unsigned."""
+
+
+EVENTS = tuple("begun step held paused resumed changed promoted rolled_back superseded complete switched".split())
+"""What a line of the history may say has happened."""
+MOST_HOOKS = 16
+"""Of one deployment."""
+_URL = re.compile(r"[!-~]{1,2048}")
+_SECRET = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
+
+
 class DeploymentSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Everything a user asks of one deployment."""
 
@@ -86,6 +144,9 @@ class DeploymentSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """Whether a batch may be run again after its replica died. None: as the package says (built-in frameworks are pure)."""
     v1: str | None = None
     """Dialect of the ``/v1`` paths: ``tfserving``, ``kserve`` or ``truss``; None: by the origin of the package."""
+    rollout: RolloutSpec = RolloutSpec()
+    hooks: tuple[HookSpec, ...] = ()
+    """Who is told when something else takes the traffic, step by step or at once: URLs (``https://...``) and commands."""
 
 
 def parse_spec(fields: dict[str, Any]) -> DeploymentSpec:
@@ -144,8 +205,12 @@ def _normalise(fields: Any, kind: type[msgspec.Struct], path: str) -> Any:
 
 
 def _normalise_value(value: Any, kind: Any, path: str) -> Any:
+    if kind is HookSpec and isinstance(value, str):
+        return {"url": value}
     if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
         return _normalise(value, kind, f"{path}.")
+    if get_origin(kind) is tuple and isinstance(value, list | tuple):
+        return [_normalise_value(item, get_args(kind)[0], f"{path}[{at}]") for at, item in enumerate(value)]
     for part in (kind, *get_args(kind)):
         for meta in getattr(part, "__metadata__", ()):
             if value is not None and isinstance(meta, msgspec.Meta) and meta.extra:
@@ -166,16 +231,20 @@ def _check_values(spec: DeploymentSpec) -> None:
         "batching.max_rows": (1 if spec.batching.max_rows is None else spec.batching.max_rows, 1),
         "batching.max_queue_rows": (spec.batching.max_queue_rows, 1),
         "sequences.max_open": (spec.sequences.max_open, 1),
+        "rollout.min_events": (spec.rollout.min_events, 0),
     }
     for path, (value, least) in at_least.items():
         if value < least:
             raise SpecError(f"{path}: expected at least {least}, got {value}")
     seconds = {path: getattr(spec, path) for path in ("timeout", "batch_timeout", "load_timeout")} | {
-        "sequences.idle": spec.sequences.idle
+        "sequences.idle": spec.sequences.idle,
+        "rollout.max_duration": spec.rollout.max_duration,
     }
     for path, value in seconds.items():
         if value <= 0:
             raise SpecError(f"{path}: expected more than 0 seconds, got {value:g}")
+    _check_rollout(spec.rollout)
+    _check_hooks(spec.hooks)
     if spec.scale.max_replicas != spec.scale.min_replicas:
         raise SpecError("scale.max_replicas: there is no autoscaler yet; set it equal to scale.min_replicas")
     if spec.v1 not in (None, "tfserving", "kserve", "truss"):
@@ -184,3 +253,74 @@ def _check_values(spec: DeploymentSpec) -> None:
         )
     if not re.fullmatch(r"cpu|cuda:\d+", spec.resources.device):
         raise SpecError(f"resources.device: expected 'cpu' or 'cuda:N', got {spec.resources.device!r}")
+
+
+def _check_shadow(rollout: RolloutSpec) -> None:
+    for field, percent in (("mirror", rollout.mirror), ("max_disagreement", rollout.max_disagreement)):
+        if percent is not None and not 0.01 <= percent <= 100:
+            raise SpecError(f"rollout.{field}: expected 0.01 to 100 percent, got {percent:g}; it is percent, not a fraction")
+    if rollout.max_disagreement == 100:
+        raise SpecError("rollout.max_disagreement: 100 percent may always differ; leave it out where differences are no harm")
+    if rollout.lasts <= 0:
+        raise SpecError(f"rollout.lasts: expected more than 0 seconds, got {rollout.lasts:g}")
+    if rollout.strategy == "shadow" and rollout.lasts > rollout.max_duration:
+        raise SpecError(
+            f"rollout.lasts: expected at most max_duration ({rollout.max_duration:g} s), got {rollout.lasts:g} s: such a shadow would "
+            "never come to its end; raise max_duration too"
+        )
+
+
+def _check_rollout(rollout: RolloutSpec) -> None:
+    for field, value, known in (("strategy", rollout.strategy, STRATEGIES), ("on_undecided", rollout.on_undecided, POLICIES)):
+        if value not in known:
+            raise SpecError(f"rollout.{field}: expected {', '.join(known)}, got {value!r}{did_you_mean(value, known)}")
+    for field, seconds in (("bake", rollout.bake), ("rollback_window", rollout.rollback_window)):
+        if seconds < 0:
+            raise SpecError(f"rollout.{field}: expected 0 seconds or more, got {seconds:g}")
+    _check_shadow(rollout)
+    steps = rollout.steps
+    given = ", ".join(f"{step:g}" for step in steps)
+    if not steps:
+        raise SpecError("rollout.steps: expected at least one share in percent, such as 5, 25, 50")
+    if any(not 0.01 <= step <= 100 for step in steps):
+        raise SpecError(f"rollout.steps: expected shares from 0.01 to 100 percent, got {given}; they are percent, not fractions")
+    if any(later <= earlier for earlier, later in pairwise(steps)):
+        raise SpecError(f"rollout.steps: expected rising shares, got {given}; to give less traffic again, abort the rollout")
+
+
+def _check_hooks(hooks: tuple[HookSpec, ...]) -> None:
+    if len(hooks) > MOST_HOOKS:
+        raise SpecError(f"hooks: expected at most {MOST_HOOKS}, got {len(hooks)}; let one of them pass on what it gets")
+    told: dict[str | tuple[str, ...], int] = {}
+    for at, hook in enumerate(hooks):
+        path = f"hooks[{at}]"
+        if (hook.url is None) == (not hook.command):
+            raise SpecError(f"{path}: expected either a url or a command")
+        if hook.url is not None:
+            _check_url(hook.url, f"{path}.url")
+        elif any(not word or "\0" in word for word in hook.command):
+            raise SpecError(f"{path}.command: expected a program and its arguments, none of them empty, got {list(hook.command)}")
+        for event in hook.events:
+            if event not in EVENTS:
+                raise SpecError(f"{path}.events: expected {', '.join(EVENTS)}, got {event!r}{did_you_mean(event, EVENTS)}")
+        if hook.secret and (hook.url is None or not _SECRET.fullmatch(hook.secret)):
+            raise SpecError(
+                f"{path}.secret: expected the name of a secret (letters, digits and '_') that signs what a url gets; the secret itself "
+                "stays on the server"
+            )
+        first = told.setdefault(hook.url or hook.command, at)
+        if first != at:
+            raise SpecError(f"{path}: the same as hooks[{first}]; name it once, with all of its events")
+
+
+def _check_url(url: str, field: str) -> None:
+    try:
+        parts = urlsplit(url if _URL.fullmatch(url) else "")
+        whole = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0 and not parts.fragment
+    except ValueError:  # brackets that do not match, a port that is no number
+        parts, whole = urlsplit(""), False
+    if not whole:
+        raise SpecError(f"{field}: expected a URL such as 'https://example.org/hook', got {url[:200]!r}")
+    if parts.username is not None or parts.password is not None:
+        # Not repeated here: it may be a password.
+        raise SpecError(f"{field}: a URL with a user or password would be shown to everybody who sees the deployment; use 'secret'")

@@ -28,3 +28,23 @@ def parse_size(value: object) -> int:
     if match is None:
         raise ValueError(f"expected a size such as '512MiB' or '2GiB', got {value!r}")
     return int(float(match[1]) * _BYTES[match[2]])
+
+
+def duration_text(seconds: float) -> str:
+    """Return ``seconds`` as `parse_duration` reads them, in the largest unit that needs no fraction (``'5m'``, ``'90s'``), else to the
+    nanosecond.
+    """
+    for unit, length in reversed(_SECONDS.items()):
+        count = seconds / length
+        # A count that is whole by rounding is none: the text must mean the same number.
+        if seconds and count == int(count) and parse_duration(f"{int(count)}{unit}") == seconds:
+            return f"{int(count)}{unit}"
+    return f"{seconds:.9f}".rstrip("0").rstrip(".") + "s"
+
+
+def size_text(count: int) -> str:
+    """Return ``count`` bytes as `parse_size` reads them, in the largest unit that says it whole: ``'2GiB'``, ``'500MB'``."""
+    for unit, length in sorted(_BYTES.items(), key=lambda entry: -entry[1]):
+        if count and count % length == 0:
+            return f"{count // length}{unit}"
+    return f"{count}B"

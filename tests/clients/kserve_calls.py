@@ -13,13 +13,15 @@ import traceback
 from datetime import UTC, datetime
 from decimal import Decimal
 
+import grpc
 import httpx
 import msgpack
 import msgpack_numpy
 import numpy as np
 from cloudevents.conversion import to_binary, to_structured
 from cloudevents.http import CloudEvent, from_http
-from kserve import InferenceRESTClient, RESTConfig
+from kserve import InferenceGRPCClient, InferenceRESTClient, InferInput, InferRequest, RESTConfig
+from kserve.protocol.infer_type import RequestedOutput
 
 URL = f"http://{sys.argv[1]}"
 ROWS = {"instances": [[1, 2, 3, 4], [0.5, 0, 0, 0]]}
@@ -78,6 +80,109 @@ def check_errors():
 def check_explain():
     """`explain` is refused with 501."""
     assert refused(client().explain(URL, "flower", ROWS)).status_code == 501
+
+
+# ---- the same client with KServe's V2
+
+
+def v2_request(model, arrays, *, binary=True, **more):
+    """Return a request of arrays by name; its tensors are JSON, or bytes behind it."""
+    inputs = []
+    for name, array in arrays.items():
+        kind = "BYTES" if array.dtype == object else {"f": "FP", "i": "INT", "b": "BOOL"}[array.dtype.kind]
+        kind += str(array.dtype.itemsize * 8) if kind in ("FP", "INT") else ""
+        tensor = InferInput(name, list(array.shape), kind)
+        tensor.set_data_from_numpy(array, binary_data=binary)
+        inputs.append(tensor)
+    return InferRequest(model, inputs, request_id="r-1", **more)
+
+
+FOUR = {"x": np.array([[1, 2, 3, 4], [0.5, 0, 0, 0]], "float32")}
+PEOPLE = {
+    "age": np.array([36], "int64"),
+    "height": np.array([1.6], "float64"),
+    "name": np.array(["Ada \u00e4"], dtype=object),
+    "vip": np.array([True]),
+}
+
+
+def v2_outputs(answer):
+    """Return the outputs of an answer by name, as lists; its id must be that of the request."""
+    assert answer.id == "r-1"
+    return {output.name: output.as_numpy().tolist() for output in answer.outputs}
+
+
+def check_v2_readiness():
+    """Server and models, over HTTP and over gRPC; a model that is not there is not ready."""
+    rest = client("v2")
+    assert asyncio.run(rest.is_model_ready(URL, "flower")) is True
+    assert asyncio.run(client("v2").is_model_ready(URL, "absent")) is False
+    assert asyncio.run(client("v2").is_model_ready(URL, "nobody")) is False
+
+    async def over_grpc():
+        async with InferenceGRPCClient(URL.removeprefix("http://")) as grpc_client:
+            assert await grpc_client.is_server_live()
+            assert not await grpc_client.is_server_ready(), "one deployment has no replica"
+            assert await grpc_client.is_model_ready("flower")
+            assert not await grpc_client.is_model_ready("absent")
+
+    asyncio.run(over_grpc())
+
+
+def check_v2_predict():
+    """Tensors as JSON and as bytes, answers in either form, numbers and text; the id comes back."""
+    for binary in (False, True):
+        for wanted in ({}, {"parameters": {"binary_data_output": True}}, {"parameters": {"binary_data_output": False}}):
+            answer = asyncio.run(client("v2").infer(URL, v2_request("flower", FOUR, binary=binary, **wanted), model_name="flower"))
+            assert v2_outputs(answer) == {"output": [10.0, 0.5]}, (binary, wanted)
+            answer = asyncio.run(
+                client("v2").infer(URL, v2_request("people", PEOPLE, binary=binary, **wanted), model_name="people")
+            )
+            found = v2_outputs(answer)
+            assert found["score"] == [1037.6]
+            assert found["label"] in ([b"ADA \xc3\x84"], ["ADA \u00c4"]), found
+
+
+def check_v2_requested_outputs():
+    """Only what is asked for, in that order and form."""
+    outputs = [RequestedOutput("label", {"binary_data": False}), RequestedOutput("score", {"binary_data": True})]
+    answer = asyncio.run(client("v2").infer(URL, v2_request("people", PEOPLE, request_outputs=outputs), model_name="people"))
+    assert [output.name for output in answer.outputs] == ["label", "score"]
+    assert answer.outputs[1].as_numpy().tolist() == [1037.6]
+
+
+def check_v2_errors():
+    """Refusals are HTTP errors of the client with their text."""
+    wrong = refused(client("v2").infer(URL, v2_request("flower", {"y": FOUR["x"]}), model_name="flower"))
+    assert wrong.status_code == 400 and "unexpected inference input 'y'" in wrong.json()["error"]
+    assert refused(client("v2").infer(URL, v2_request("nobody", FOUR), model_name="nobody")).status_code == 404
+    assert refused(client("v2").infer(URL, v2_request("absent", FOUR), model_name="absent")).status_code == 503
+
+
+async def failure(call):
+    """Return the status with which a call over gRPC fails, and its text."""
+    try:
+        await call
+    except grpc.RpcError as error:
+        return error.code(), error.details()
+    raise AssertionError("no error")
+
+
+def check_v2_over_grpc():
+    """Raw and typed tensors, and errors with their status and words."""
+
+    async def calls():
+        async with InferenceGRPCClient(URL.removeprefix("http://"), retries=2) as grpc_client:
+            for binary in (False, True):
+                answer = await grpc_client.infer(v2_request("flower", FOUR, binary=binary))
+                assert v2_outputs(answer) == {"output": [10.0, 0.5]}
+                answer = await grpc_client.infer(v2_request("people", PEOPLE, binary=binary))
+                assert v2_outputs(answer)["score"] == [1037.6]
+            for model, status in (("nobody", grpc.StatusCode.NOT_FOUND), ("absent", grpc.StatusCode.UNAVAILABLE)):
+                code, text = await failure(grpc_client.infer(v2_request(model, FOUR)))
+                assert code is status and f"'{model}'" in text, text
+
+    asyncio.run(calls())
 
 
 # ---- CloudEvents

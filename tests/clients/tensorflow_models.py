@@ -68,7 +68,53 @@ class Regressor(Parsed):
         return {"outputs": 10 * x + tags}
 
 
+class Several(Classifier):
+    """Half plus two by default; it classifies, regresses, turns a matrix that is no batch, and has a signature that nobody can ask."""
+
+    def __init__(self):
+        super().__init__()
+        self.two = tf.Variable(2.0)
+
+    @tf.function(input_signature=[spec([None], tf.float32, "x")])
+    def half(self, x):
+        return {"y": x / self.two + 2}
+
+    @tf.function(input_signature=[spec([None], tf.float32, "x")])
+    def double(self, x):
+        return {"y": x * self.two}
+
+    @tf.function(input_signature=[spec([2, 3], tf.float32, "matrix")])
+    def turn(self, matrix):
+        return {"turned": tf.transpose(matrix)}
+
+    @tf.function(input_signature=[spec([None], tf.string, "inputs")])
+    def regress(self, inputs):
+        return {"outputs": 10 * self.features(inputs)[0]}
+
+    @tf.function(input_signature=[spec([None], tf.complex64, "z")])
+    def strange(self, z):
+        return {"real": tf.math.real(z)}
+
+    def signatures(self):
+        """Return them by their names."""
+        return {
+            "serving_default": self.half, "double": self.double, "turn": self.turn, "to_classes": self.call, "to_value": self.regress,
+            "strange": self.strange,
+        }  # fmt: skip
+
+
+def save_several(folder):
+    """Save it, and say of two signatures what they are for, which `tf.saved_model.save` does not."""
+    model = Several()
+    tf.saved_model.save(model, folder, signatures=model.signatures())
+    names = tf.compat.v1.saved_model.signature_def_utils.MethodNameUpdater(folder)
+    names.replace_method_name("to_classes", "tensorflow/serving/classify")
+    names.replace_method_name("to_value", "tensorflow/serving/regress")
+    names.save()
+
+
 if __name__ == "__main__":
     for kind in (Half, Prices, Classifier, Regressor):
         model = kind()
         tf.saved_model.save(model, str(Path(sys.argv[1]) / kind.__name__.lower()), signatures={"serving_default": model.call})
+    save_several(str(Path(sys.argv[1]) / "several"))

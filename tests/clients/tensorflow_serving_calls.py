@@ -49,10 +49,10 @@ PREDICTION = prediction_service_pb2_grpc.PredictionServiceStub(CHANNEL)
 MODELS = model_service_pb2_grpc.ModelServiceStub(CHANNEL)
 
 
-def direct(model, **inputs):
+def direct(model, signature="serving_default", **inputs):
     """Return what TensorFlow itself answers."""
     loaded = tf.saved_model.load(str(Path(SAVED) / model))
-    found = loaded.signatures["serving_default"](**{name: tf.constant(value) for name, value in inputs.items()})
+    found = loaded.signatures[signature](**{name: tf.constant(value) for name, value in inputs.items()})
     return {name: value.numpy() for name, value in found.items()}
 
 
@@ -274,6 +274,65 @@ def check_predict_with_serialized_examples():
     serialized = [example.SerializeToString() for example in examples()]
     found = predict("classifier", {"inputs": np.array(serialized, object)}, ["scores"])["scores"]
     assert np.array_equal(found, direct("classifier", inputs=serialized)["scores"])
+
+
+def check_several_signatures():
+    """Each is asked by its name, over gRPC and over REST, and answers as TensorFlow itself does; one without a batch axis too."""
+    x = np.array([1.0, 2.0, 5.0], np.float32)
+    for signature, expected in (("", [2.5, 3.0, 4.5]), ("serving_default", [2.5, 3.0, 4.5]), ("double", [2.0, 4.0, 10.0])):
+        response = PREDICTION.Predict(request_of("several", {"x": x}, signature=signature), timeout=SECONDS)
+        assert tf.make_ndarray(response.outputs["y"]).tolist() == expected
+        assert response.model_spec.signature_name == (signature or "serving_default")
+        body = {"signature_name": signature, "instances": x.tolist()}
+        assert http("/v1/models/several:predict", body) == (200, {"predictions": expected})
+    matrix = np.arange(6, dtype=np.float32).reshape(2, 3)
+    assert np.array_equal(predict("several", {"matrix": matrix}, signature="turn")["turned"], matrix.T)
+    body = {"signature_name": "turn", "inputs": matrix.tolist()}
+    assert http("/v1/models/several:predict", body) == (200, {"outputs": matrix.T.tolist()})
+
+
+def check_several_signatures_classify_and_regress():
+    """By those that are saved for it, which must be named where the default is not."""
+    classify, regress = classification_pb2.ClassificationRequest(), regression_pb2.RegressionRequest()
+    for request, name in ((classify, "to_classes"), (regress, "to_value")):
+        request.input.example_list.examples.extend(examples())
+        fill(request.model_spec, "several")
+        method = PREDICTION.Classify if request is classify else PREDICTION.Regress
+        code, text = refusal(method, request)
+        assert code is grpc.StatusCode.INVALID_ARGUMENT and f"signature_name may be {name}" in text
+        request.model_spec.signature_name = name
+    serialized = [example.SerializeToString() for example in examples()]
+    found = PREDICTION.Classify(classify, timeout=SECONDS)
+    scores = [[entry.score for entry in row.classes] for row in found.result.classifications]
+    assert np.array_equal(np.array(scores, np.float32), direct("several", "to_classes", inputs=serialized)["scores"])
+    assert found.model_spec.signature_name == "to_classes"
+    values = [entry.value for entry in PREDICTION.Regress(regress, timeout=SECONDS).result.regressions]
+    assert values == direct("several", "to_value", inputs=serialized)["outputs"][:, 0].tolist() == [5, -20, 30]
+    status, found = http("/v1/models/several:regress", {"signature_name": "to_value", "examples": [{"x": 0.5}]})
+    assert (status, found) == (200, {"results": [5.0]})
+
+
+def check_several_signatures_in_metadata():
+    """All of them, with what each was saved for; one with inputs that no request can hold is not there, and is not found."""
+    _, found = http("/v1/models/several/metadata")
+    signatures = json_format.ParseDict(found["metadata"]["signature_def"], get_model_metadata_pb2.SignatureDefMap()).signature_def
+    methods = {name: signature.method_name.rpartition("/")[2] for name, signature in signatures.items()}
+    assert methods == {
+        "serving_default": "predict", "double": "predict", "turn": "predict", "to_classes": "classify", "to_value": "regress",
+    }  # fmt: skip
+    code, text = refusal(PREDICTION.Predict, request_of("several", {}, signature="strange"))
+    assert code is grpc.StatusCode.FAILED_PRECONDITION and 'signature key "strange" not found' in text
+
+
+def check_several_signatures_at_once():
+    """Requests for two signatures that take the same input, all in flight together: none comes into a batch of the other."""
+    pending = []
+    for number in range(200):
+        x = np.arange(number, number + number % 3 + 1, dtype=np.float32)
+        name, expected = ("double", x * 2) if number % 2 else ("", x / 2 + 2)
+        pending.append((expected, PREDICTION.Predict.future(request_of("several", {"x": x}, signature=name), timeout=SECONDS)))
+    for expected, future in pending:
+        assert np.array_equal(tf.make_ndarray(future.result().outputs["y"]), expected)
 
 
 def check_model_status():

@@ -21,6 +21,8 @@ DEPLOYMENTS = (
     Served("anything", "Anything", v1="truss", content={"model_input": "json", "output": "json"}),
     Served("blob", "Blob", v1="truss", content={"data": "binary", "output": "binary"}),
 )
+STATEFUL = Served("running", "Running", idempotent=False)
+"""Its only path that infers is that of the Open Inference Protocol."""
 CONFIG = """
 [phases.stateful]
 enabled = false  # no operation makes anything that another could use
@@ -41,7 +43,7 @@ checks.negative_data_rejection.enabled = false
 
 [[operations]]
 # TensorFlow Serving answers 400 to a verb that a path does not have.
-include-path-regex = "^/v1/models(/plain.*)?$"
+include-path-regex = "^/v1/models(/(plain|running).*)?$"
 checks.unsupported_method.enabled = false
 """
 
@@ -49,7 +51,7 @@ checks.unsupported_method.enabled = false
 @pytest.fixture(scope="module")
 def described(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A gateway with deployments of all dialects, one of them the default."""
-    running = Server(tmp_path_factory.mktemp("described"), DEPLOYMENTS)
+    running = Server(tmp_path_factory.mktemp("described"), (*DEPLOYMENTS, STATEFUL))
     running.make_default("people")
     yield running
     alive, complaints = running.gateway.poll() is None, running.complaints()
@@ -90,7 +92,7 @@ def test_examples_are_answered(described: Server, document: Answer) -> None:
             answer = described.request("POST", path, body, {"content-type": "application/json"})
             assert answer.status == 200, (path, answer.body)
             count += 1
-    assert count == 3 * len(DEPLOYMENTS) + 1
+    assert count == 3 * len(DEPLOYMENTS) + 2
 
 
 def test_what_is_promised_holds(described: Server, tmp_path: Path) -> None:

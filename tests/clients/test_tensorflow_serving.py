@@ -21,7 +21,7 @@ CHECKS = checks_of(SCRIPT)
 ENVIRONMENT = "tensorflow-serving"
 SERVED = (
     Served("half", "half", version=123, aliases={"stable": 123}),
-    *(Served(name, name) for name in ("prices", "classifier", "regressor")),
+    *(Served(name, name) for name in ("prices", "classifier", "regressor", "several")),
     Served("plane", "Plane"),
     Served("types", "Types"),
     Served("two", "One", version=1),

@@ -14,6 +14,7 @@ DIALECTS = (
     Served("fails", "Gate", v1="kserve"),
     Served("asked", "Asked", v1="kserve"),
     Served("blob", "Blob", v1="kserve", content={"data": "binary", "output": "binary"}),
+    Served("document", "Anything", v1="kserve", content={"model_input": "json", "output": "json"}),
     Served("records", "Flower", v1="kserve", answers="records"),
     Served("columns", "People", v1="kserve", answers="columns"),
     Served("anything", "Anything", v1="truss", content={"model_input": "json", "output": "json"}),

@@ -421,6 +421,33 @@ class Pieces:
             yield Piece(at, np.arange(size, dtype=np.float32) + at + first, np.full((2, 3), at, dtype=np.int32))
 
 
+class Bytes:
+    """Gives the bytes that its hexadecimal words are, one by one; ``-`` is none."""
+
+    idempotent = True
+
+    def predict(self, text: str) -> Iterator[bytes]:
+        for word in text.split():
+            if word == "!raise":
+                raise ValueError("told to")
+            yield bytes.fromhex(word.strip("-"))
+
+
+class Grown(NamedTuple):
+    plane: Annotated[np.ndarray, "INT32[-1, -1]"]
+    row: Annotated[np.ndarray, "INT32[1, -1]"]
+
+
+class Planes:
+    """Parts of which two sides vary: n is of shape [n, 2], and 0 has none."""
+
+    idempotent = True
+
+    def predict(self, sizes: Annotated[np.ndarray, "INT32[-1]"]) -> Iterator[Grown]:
+        for size in sizes.tolist():
+            yield Grown(np.arange(2 * size, dtype=np.int32).reshape(size, 2), np.arange(size, dtype=np.int32).reshape(1, size))
+
+
 class Total(NamedTuple):
     total: Annotated[np.ndarray, "INT64[1]"]
     replica: Annotated[np.ndarray, "INT64[1]"]

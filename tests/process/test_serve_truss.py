@@ -8,6 +8,7 @@ import subprocess
 import textwrap
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -102,39 +103,104 @@ def write(folder: Path, files: dict[str, str]) -> Path:
     return folder
 
 
+@contextmanager
+def own_server(truss: Path, folder: Path, **variables: str) -> Iterator[str]:
+    """Truss's own server for a Truss, ready; gives its URL. It is built in ``folder``."""
+    port = free_port()
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")} | variables
+    command = [str(python_of("truss")), "-P", str(HERE / "truss_server.py"), str(truss), str(folder / "build"), str(port)]
+    with open(folder / "truss.log", "wb") as log:
+        process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
+
+    def ready() -> bool:
+        assert process.poll() is None, (folder / "truss.log").read_text()[-4000:]
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/v1/models/model", timeout=5) as answer:
+            return bool(answer.status == 200)
+
+    try:
+        eventually(ready, "Truss's own server is ready", 120)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.kill()
+        process.wait()
+
+
 def test_a_truss_answers_as_its_own_server_does(home: ServingHome, tmp_path: Path) -> None:
     """The same requests, in JSON and in Truss's binary form, get the same values and statuses from both: arrays come back as arrays,
     dates as dates, what the model raises as a 500 of the model's, and bad JSON as a 400."""
     files = {"config.yaml": CONFIG, "model/model.py": MODEL, "data/end.txt": "end"}
     files |= {"model/words.py": "def shout(text):\n    return text.upper()\n", "packages/packaged.py": 'NAME = "bo"\n'}
     truss = write(tmp_path / "folder", files)
-    port = free_port()
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")} | {"TRUSS_SECRET_token": "abc"}
-    command = [str(python_of("truss")), "-P", str(HERE / "truss_server.py"), str(truss), str(tmp_path / "build"), str(port)]
-    with open(tmp_path / "truss.log", "wb") as log:
-        own = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
-    try:
+    with own_server(truss, tmp_path, TRUSS_SECRET_token="abc") as url:
         serving = home.serve(str(truss), "--threads", "1")
         serving.until(lambda: "Ctrl-C" in serving.said or "headgate: " in serving.said, "it is up", 200)
         assert "many-ways is ready" in serving.said, serving.said
         assert "fastapi added, which the code imports" in serving.said
-
-        def ready() -> bool:
-            assert own.poll() is None, (tmp_path / "truss.log").read_text()[-4000:]
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/v1/models/model", timeout=5) as answer:
-                return bool(answer.status == 200)
-
-        eventually(ready, "Truss's own server is ready", 120)
-        urls = [f"http://127.0.0.1:{port}/v1/models/model:predict", f"{serving.url}/v1/models/many-ways:predict"]
+        urls = [f"{url}/v1/models/model:predict", f"{serving.url}/v1/models/many-ways:predict"]
         theirs, ours = json.loads(run("truss", HERE / "truss_requests.py", *urls).splitlines()[-1])
-    finally:
-        own.kill()
-        own.wait()
     assert theirs[2][1]["text"] == "Hello BO end abc !"
     assert [status for status, _ in ours] == [status for status, _ in theirs]
     ok = [at for at, (status, _) in enumerate(theirs) if status == 200]
     assert len(ok) > 8
     assert [ours[at] for at in ok] == [theirs[at] for at in ok]
+
+
+STREAMING = """
+import asyncio
+
+
+class Model:
+    def preprocess(self, model_input):
+        return model_input["words"]
+
+    async def predict(self, words):
+        for word in words:
+            await asyncio.sleep(0)
+            if word == "raise":
+                raise KeyError(word)
+            yield bytes.fromhex(word[2:]) if word.startswith("0x") else word
+"""
+STREAMED = """
+import json, sys
+import requests
+
+for url in sys.argv[1:]:
+    for words in (["a", "b"], [], ["\u00e4", "0xc3", "0xa4"], ["raise"], ["a", "raise"]):
+        for headers in ({}, {"accept": "application/json"}, {"accept": "application/json", "user-agent": "OpenAI/Python 1"}):
+            try:
+                answer = requests.post(url, json={"words": words}, headers=headers, timeout=60)
+                kind = answer.headers["content-type"]
+                ok = [kind, answer.json() if "json" in kind else answer.content.hex()] if answer.ok else []
+                print(json.dumps([answer.status_code, *ok]))
+            except requests.exceptions.ChunkedEncodingError:
+                print(json.dumps("broken off"))
+"""
+
+
+def test_a_truss_that_streams(home: ServingHome, tmp_path: Path) -> None:
+    """A predict that yields is answered in chunks of text and bytes, or as one JSON string, as Truss's own server does; a failure in the
+    middle breaks the answer off."""
+    files = {
+        "config.yaml": "model_name: words\n",
+        "model/model.py": STREAMING,
+        "examples.yaml": "- name: a\n  input: {words: [x]}\n",
+    }
+    truss = write(tmp_path / "folder", files)
+    script = tmp_path / "streamed.py"
+    script.write_text(STREAMED)
+    with own_server(truss, tmp_path) as theirs:
+        serving = home.serve(str(truss), "--threads", "1")
+        serving.until(lambda: "Ctrl-C" in serving.said or "headgate: " in serving.said, "it is up", 200)
+        assert "words is ready" in serving.said, serving.said
+        urls = [f"{theirs}/v1/models/model:predict", f"{serving.url}/v1/models/words:predict"]
+        lines = [json.loads(line) for line in run("truss", script, *urls).splitlines()]
+    own, ours = lines[: len(lines) // 2], lines[len(lines) // 2 :]
+    assert own[0] == [200, "application/octet-stream", b"ab".hex()]
+    assert own[1] == [200, "application/json", "ab"]
+    assert ours[:9] == own[:9]
+    assert ours[9:] == [[500], [500], [500], "broken off", [500], "broken off"]
+    assert serving.get("/v2/models/words").json["streams"] is True
+    assert serving.ask("words", {"model_input": {"words": ["a", "b"]}}).json == [{"model_output": "a"}, {"model_output": "b"}]
 
 
 def test_a_typed_truss(home: ServingHome, tmp_path: Path) -> None:

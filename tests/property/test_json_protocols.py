@@ -17,7 +17,7 @@ from headgate.protocols.kserve_v1 import KServeV1
 from headgate.protocols.mlflow import MLflow
 from headgate.protocols.rows import Rows
 from headgate.protocols.truss import Truss
-from headgate.protocols.truss.values import from_document, pack, to_document, unpack
+from headgate.protocols.truss.values import count_values, from_document, pack, to_document, unpack
 from headgate.tensors import DTYPES, elements
 
 
@@ -160,6 +160,30 @@ def test_any_messagepack(into: Plan, value: Any) -> None:
 def test_any_bytes_for_messagepack(into: Plan, body: bytes) -> None:
     """Bytes that are most likely no MessagePack."""
     check(PROTOCOLS[3], OCTETS, body, into)
+
+
+def values_in(value: Any) -> int:
+    """Return how many values there are in a value, itself and the keys of objects included."""
+    if isinstance(value, dict):
+        return 1 + sum(1 + values_in(part) for part in value.values())
+    return 1 + sum(map(values_in, value)) if isinstance(value, list) else 1
+
+
+@given(
+    PACKED
+    | st.lists(
+        st.text(min_size=30, max_size=70_000) | st.binary(min_size=200, max_size=70_000) | st.integers(-(2**63), 2**64 - 1),
+        max_size=20,
+    )
+)
+def test_values_are_counted_without_being_read(value: Any) -> None:
+    """As many as there are, and no further than one above the most that is asked for; in damaged bytes, some number."""
+    data = msgspec.msgpack.encode(value)
+    count = values_in(value)
+    assert count_values(data, 1 << 30) == count
+    assert count_values(data, count - 1) == count
+    assert count_values(data, 0) == 1
+    assert count_values(data[: len(data) // 2], 1 << 30) <= count
 
 
 @given(PACKED)

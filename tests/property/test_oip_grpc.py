@@ -148,7 +148,7 @@ def test_answers_are_what_the_message_class_writes(
     model: str, identified: str | None, given_outputs: list[tuple[str, str, list[int], bytes]], wanted: list[int] | None
 ) -> None:
     """Byte for byte, alone and on a stream, the first time and from what is kept."""
-    request = InferRequest(0)
+    request = InferRequest.of(0)
     request.id = identified
     request.outputs = None if wanted is None else [index for index in wanted if index < len(given_outputs)]
     outputs = [OutputTensor(name, DTYPES[dtype], shape, data) for name, dtype, shape, data in given_outputs]

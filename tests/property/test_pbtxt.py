@@ -21,6 +21,8 @@ WORDS = (
     b"{", b"}", b"[", b"]", b"<", b">", b":", b";", b",", b'"', b"'", b"\\", b"#", b"-", b"\n", b"\0", b"\xff", b" 1e999 ", b" -1 ",
     b" 99999999999999999999 ", b" true ", b" nan ", b" TYPE_FP32 ", b" input ", b" dims: [", b" reshape { shape: ", b" [a.b/c.D] ",
     b" parameters { key: ", b" instance_group ", b" max_batch_size: ", b" model_warmup ", b" version_policy { all { } } ",
+    b" sequence_batching { ", b" control_input { name: ", b" state { input_name: ", b" label_filename: ", b" 'labels.txt' ",
+    b" ensemble_scheduling { step { model_name: ", b" 'decode' ", b" 'model' ", b" input_map { key: ", b" output_map { key: ", b" value: ",
 )  # fmt: skip
 
 
@@ -34,6 +36,10 @@ def repository(config: bytes) -> Iterator[Path]:
         for name in ("model.onnx", "model.pt", "model.py"):
             (model / "1" / name).write_bytes(b"\0")
         (model / "config.pbtxt").write_bytes(config)
+        (model / "labels.txt").write_bytes(b"cat\n\xc3\xa9")
+        for other in ("decode", "score"):  # the steps of the ensemble in the corpus
+            (Path(folder) / other / "1").mkdir(parents=True)
+            (Path(folder) / other / "1" / "model.onnx").write_bytes(b"\0")
         yield model
 
 
@@ -53,6 +59,12 @@ def test_the_corpus(path: Path) -> None:
     """Every file of the corpus is a model with settings that a deployment can have, or is refused by a `PackageError` with words."""
     found = adapted(path.read_bytes())
     assert isinstance(found, ModelSource) or len(str(found)) > 20
+
+
+def test_the_ensemble_of_the_corpus_is_one() -> None:
+    """What is damaged below is whole to begin with, with the models of its steps beside it."""
+    found = adapted(next(path for path in CORPUS if path.stem == "ensemble").read_bytes())
+    assert isinstance(found, ModelSource) and "decode/1.triton" in found.versions[0].files
 
 
 @given(st.binary(max_size=200) | st.text(max_size=200).map(str.encode))

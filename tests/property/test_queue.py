@@ -6,6 +6,7 @@ from hypothesis import given, strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from headgate.protocols.base import InferRequest
+from headgate.protocols.base.several import Alone, Keyed
 from headgate.serving.queue import DEFAULT_PRIORITY, Waiting
 
 MAX_ROWS = 8
@@ -13,7 +14,7 @@ MAX_ROWS = 8
 
 def make(rows: int = 1, *, key: object = None, priority: int = 0, arrived: float = 0.0, deadline: float = 1e9) -> InferRequest:
     """A request as the queue sees it."""
-    request = InferRequest(1)
+    request = InferRequest.of(1)
     request.rows, request.key, request.priority, request.arrived, request.deadline = rows, key, priority, arrived, deadline
     return request
 
@@ -30,11 +31,11 @@ class Queue(RuleBasedStateMachine):
 
     @rule(
         rows=st.integers(1, MAX_ROWS),
-        key=st.sampled_from("ab"),
+        key=st.sampled_from(["a", "b", Keyed(1, "a"), Alone(2)]),
         priority=st.sampled_from([0, 1, 2, 200]),
         patience=st.floats(0.5, 9),
     )
-    def arrive(self, rows: int, key: str, priority: int, patience: float) -> None:
+    def arrive(self, rows: int, key: object, priority: int, patience: float) -> None:
         """A request arrives."""
         self.now += 0.1
         request = make(rows, key=key, priority=priority, arrived=self.now, deadline=self.now + patience)
@@ -72,6 +73,7 @@ class Queue(RuleBasedStateMachine):
         if not any(request.deaths for request in batch):
             assert sum(request.rows for request in batch) <= MAX_ROWS
             assert len({(request.key, request.priority) for request in batch}) == 1
+            assert len(batch) == 1 or not isinstance(batch[0].key, Alone)
             assert [request.arrived for request in batch] == sorted(request.arrived for request in batch)
             level = min(request.priority or DEFAULT_PRIORITY for request in self.alive)
             same = [request for request in self.alive if (request.priority or DEFAULT_PRIORITY) == level]

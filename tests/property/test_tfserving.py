@@ -147,8 +147,8 @@ def test_answers_are_what_the_message_class_reads(given_arrays: list[tuple[str, 
         OutputTensor(f"out{index}", DTYPES[name], array.shape, bytes(from_numpy(DTYPES[name], array)))
         for index, (name, array) in enumerate(given_arrays)
     ]
-    request = InferRequest(0)
-    request.wire = "tensorflow/serving/predict"
+    request = InferRequest.of(0)
+    request.wire = "tensorflow/serving/predict", "serving_default"
     reply = PredictionService().encode(request, InferResponse("m", "3", outputs, Batch(0.0, 1, 0.0)))
     answer = RESPONSE.FromString(bytes(reply.body))
     assert set(answer.outputs) == {output.name for output in outputs} and answer.model_spec.version.value == 3

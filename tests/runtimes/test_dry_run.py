@@ -10,7 +10,7 @@ import pytest
 
 from headgate.errors import PackageError
 from headgate.runtimes.base import Arrays, Described, Runtime, TensorSpec
-from headgate.serving.dryrun import dry_run, same
+from headgate.serving.dryrun import dry_run, further_runs, same
 
 X = TensorSpec("x", "FP32", (-1, 3))
 Y = TensorSpec("y", "FP32", (-1,))
@@ -184,3 +184,52 @@ def test_same(one: list, other: list, equal: bool) -> None:
 
 def test_bytes_and_text_are_the_same() -> None:
     assert same({"y": np.array(["é"])}, {"y": np.array(["é".encode()], dtype=object)})
+
+
+class Several(Plain):
+    """The same with further signatures, a function each."""
+
+    def __init__(self, function: Callable[[Arrays], Arrays], **further: Callable[[Arrays], Arrays]) -> None:
+        super().__init__(function)
+        self.further = further
+
+    def predict_by(self, signature: str, inputs: Arrays, parameters: object) -> Arrays:
+        return self.further[signature](inputs)
+
+
+def fails(_: Arrays) -> Arrays:
+    raise ValueError("not with made-up input")
+
+
+def test_every_signature_is_tried() -> None:
+    """Each is completed by what it does; one of which nothing can be said is left out with a sentence, and none takes the others along."""
+    runtime = Several(
+        lambda i: {}, turn=lambda i: {"y": i["x"][:, ::-1]}, odd=lambda i: {"y": i["x"].sum()}, bad=fails, known=fails
+    )
+    further = (
+        Described((X,), None, None, name="turn"),
+        Described((TensorSpec("x", "FP32", (2, 3)),), None, False, name="odd"),
+        Described((X,), None, None, name="bad"),
+        Described((X,), (Y,), True, name="known", method="classify"),
+    )
+    described = Described((X,), (Y,), True, further=further, remarks=("the signature 'z' is left out: it is complex",))
+    found, sentences = further_runs(runtime, described, None)
+    assert [(each.name, each.batched, each.outputs) for each in found.further] == [
+        ("turn", True, (TensorSpec("y", "FP32", (-1, 3)),)),
+        ("odd", False, (TensorSpec("y", "FP32", ()),)),
+        ("known", True, (Y,)),
+    ]
+    assert found.further[2].method == "classify"
+    said = "\n".join(sentences)
+    assert said.startswith("the signature 'z' is left out: it is complex\nthe signature 'bad' is left out: the model cannot be run")
+    assert "the signature 'known': the model was not run" in said and len(sentences) == 3
+
+
+def test_the_example_is_tried_where_it_fits() -> None:
+    """It was made for the first signature; others with the same inputs run on it too, and those with other inputs on what is made up."""
+    seen: list[Arrays] = []
+    runtime = Several(lambda i: {}, same=lambda i: (seen.append(i), {"y": i["x"].sum(1)})[1], other=lambda i: {"z": i["a"]})
+    further = (Described((X,), None, None, name="same"), Described((TensorSpec("a", "INT64", (-1,)),), None, None, name="other"))
+    found, sentences = further_runs(runtime, Described((X,), (Y,), True, further=further), {"x": np.array([[7.0, 8.0, 9.0]])})
+    assert seen[0]["x"].tolist() == [[7, 8, 9]] and not sentences
+    assert [each.name for each in found.further] == ["same", "other"]

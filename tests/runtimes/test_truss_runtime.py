@@ -55,8 +55,14 @@ def ask(runtime: TrussRuntime, *values: Any, **parameters: object) -> list[Any]:
 @pytest.mark.parametrize(
     ("body", "said"),
     [
-        ("def predict(self, x):\n        yield 1", "Model.predict: a generator: streaming answers are not offered yet"),
-        ("async def predict(self, x):\n        yield 1", "Model.predict: a generator: streaming answers are not offered yet"),
+        (
+            "def predict(self, x): return x\n    def preprocess(self, x):\n        yield 1",
+            "Model.preprocess: a generator, and only predict",
+        ),
+        (
+            "def predict(self, x):\n        yield 1\n    def postprocess(self, x): return x",
+            "Model.postprocess: predict answers in parts, so there is no whole to work on",
+        ),
         ("def websocket(self, ws): ...", "Model.websocket: websockets are not offered"),
         ("def chat_completions(self, x): ...", r"no predict\(self, model_input\), and /v1/chat/completions is not offered"),
         ("def other(self): ...", r"Model has no predict\(self, model_input\)"),
@@ -160,7 +166,9 @@ def test_one_request_that_fails_waits_for_the_others(load: Load) -> None:
 
 def test_a_generator_that_comes_back_is_the_models_failure(load: Load) -> None:
     """A function may return one although nothing says so before it is called."""
-    with pytest.raises(ModelFailed, match="returned a generator: streaming answers are not offered yet"):
+    with pytest.raises(
+        ModelFailed, match=r"predict returned a generator, and nothing says that it does: hint predict with -> Iterator"
+    ):
         ask(load("class Model:\n    def predict(self, x):\n        return (part for part in x)\n"), [1])
 
 
@@ -293,3 +301,97 @@ def test_other_parameters_are_refused(load: Load) -> None:
     """What a Truss takes is in its input."""
     with pytest.raises(InvalidInput, match="a Truss has no parameter 'temperature'"):
         ask(load("class Model:\n    def predict(self, x):\n        return 1\n"), 1, temperature=1)
+
+
+# ---- answers in parts (M6, M10)
+
+
+def parts(runtime: TrussRuntime, value: Any, **parameters: object) -> list[bytes]:
+    """What the model yields for a value."""
+    given = {"model_input": np.array([json.dumps(value).encode()], dtype=object)}
+    return [part["model_output"].tolist()[0] for part in runtime.stream(given, parameters)]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "def predict(self, x):\n        yield from x",
+        "async def predict(self, x):\n        for part in x:\n            yield part",
+        "def predict(self, x) -> Iterator[str]:\n        return iter(x)",
+        "async def predict(self, x) -> 'typing.AsyncGenerator[str, None]':\n        return self.each(x)\n"
+        "    async def each(self, x):\n        for part in x:\n            yield part",
+    ],
+)
+def test_m6_what_yields_answers_in_parts(body: str, load: Load) -> None:
+    """Generators, asynchronous ones, and functions that are hinted to return one; text as UTF-8; preprocess comes first."""
+    before = "import typing\nfrom collections.abc import Iterator\nclass Model:\n    def preprocess(self, x): return x['words']\n"
+    runtime = load(f"{before}    {body}\n")
+    described = runtime.describe(None)
+    assert described.streams and described.batched is False
+    assert described.outputs is not None and (described.outputs[0].shape, described.outputs[0].content) == ((1,), "")
+    assert parts(runtime, {"words": ["a", "", "\u00e4"]}) == [b"a", b"", b"\xc3\xa4"]
+    assert parts(runtime, {"words": []}) == []
+
+
+def test_m10_bytes_are_parts_and_nothing_else_is(load: Load) -> None:
+    """What a Truss cannot stream is the model's failure, after the parts before it."""
+    runtime = load("class Model:\n    def predict(self, x):\n        yield b'\\xff'\n        yield {'a': 1}\n")
+    found = runtime.stream({"model_input": np.array([b"1"], dtype=object)}, {})
+    assert next(found)["model_output"].tolist() == [b"\xff"]
+    with pytest.raises(ModelFailed, match="predict yielded a dict; a Truss streams text or bytes"):
+        next(found)
+
+
+def test_m10_a_hint_is_a_promise(load: Load) -> None:
+    """A function that returns something whole, and says otherwise, has failed."""
+    runtime = load("class Model:\n    def predict(self, x) -> 'Iterator[str]':\n        return 'text'\n")
+    with pytest.raises(ModelFailed, match="predict returned a str, not what its hint promises"):
+        parts(runtime, 1)
+
+
+@pytest.mark.parametrize("kind", ["def", "async def"])
+def test_a_stream_that_nobody_wants_is_closed(kind: str, load: Load) -> None:
+    """Where it yields, so that its ``finally`` is run; the next request works."""
+    source = f"""
+    class Model:
+        closed = 0
+
+        {kind} predict(self, x):
+            try:
+                while True:
+                    yield str(self.closed)
+            finally:
+                self.closed += 1
+    """
+    runtime = load(source)
+    for number in (b"0", b"1"):
+        found = runtime.stream({"model_input": np.array([b"1"], dtype=object)}, {})
+        assert next(found)["model_output"].tolist() == [number]
+        found.close()
+
+
+def test_errors_of_a_stream(load: Load) -> None:
+    """An HTTPException below 500 blames the input, before the first part and after it; what the model raises is what is raised."""
+    source = """
+    class HTTPException(Exception):
+        def __init__(self, status_code, detail):
+            self.status_code, self.detail = status_code, detail
+
+    class Model:
+        def predict(self, x):
+            if x < 0:
+                raise HTTPException(400, "not below 0")
+            yield "a"
+            raise KeyError("x") if x else HTTPException(422, "not 0")
+    """
+    runtime = load(source)
+    for value, kind, said in ((-1, InvalidInput, "not below 0"), (0, InvalidInput, "not 0"), (1, KeyError, "x")):
+        with pytest.raises(kind, match=said):
+            parts(runtime, value)
+
+
+def test_a_binary_request_may_be_answered_in_parts(load: Load) -> None:
+    """The model gets arrays; parts are the bytes that they are."""
+    runtime = load("class Model:\n    def predict(self, x):\n        yield x.tobytes()\n")
+    array = {"__ndarray__": {"dtype": "|u1", "shape": [2], "base64": "AQI="}}
+    assert parts(runtime, array, binary=True) == [b"\x01\x02"]

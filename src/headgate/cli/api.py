@@ -47,10 +47,16 @@ class Api:
         """GET ``path`` and return what its JSON says."""
         return self.call("GET", path)[1]
 
-    def call(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
-        """Send ``body`` (if any) as JSON; return the status and what the JSON answer says (None for none)."""
+    def call(self, method: str, path: str, body: Any = None, generation: int | None = None) -> tuple[int, Any]:
+        """Send ``body`` (if any) as JSON; return the status and what the JSON answer says (None for none).
+
+        ``generation`` is the one that the change is meant for (0: of what is not there yet); at another the server changes nothing.
+        """
         data = None if body is None else json.dumps(body).encode()
-        with self._exchange(method, path, data, {"content-type": "application/json"} if data else {}) as response:
+        headers = {"content-type": "application/json"} if data else {}
+        if generation is not None:
+            headers["if-match"] = f'"{generation}"'
+        with self._exchange(method, path, data, headers) as response:
             return response.status, _decode(response.read(), self.url)
 
     def exists(self, path: str) -> bool:

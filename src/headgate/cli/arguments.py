@@ -67,6 +67,22 @@ def add_access(group: Group) -> None:
     add_home(group)
 
 
+def add_waiting(parser: argparse.ArgumentParser) -> None:
+    """Add the flags that say how long a deploy is followed."""
+    ends = parser.add_mutually_exclusive_group()
+    ends.add_argument("--no-wait", action="store_true", help="return at once; 'headgate status' shows what becomes of it")
+    ends.add_argument(
+        "--follow", action="store_true", help="with a rollout, follow it as 'headgate rollout watch' does, with its exit code"
+    )
+    parser.add_argument(
+        "--timeout-seconds",
+        type=float,
+        default=600.0,
+        metavar="S",
+        help="how long to wait until it serves, or has its first share (default: 600)",
+    )
+
+
 def add_packaging(parser: argparse.ArgumentParser) -> None:
     """Add the flags that say how a model file becomes a package."""
     group = parser.add_argument_group("packaging")

@@ -17,7 +17,10 @@ from headgate.units import parse_duration, parse_size
 _DEVICE = re.compile(r"cpu|cuda:\d+")
 _NUMBER = re.compile(r"\d+(\.\d+)?")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+_HOST = re.compile(r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:\d{1,5})?")
 _DIALECTS = ("tfserving", "kserve", "truss")
+_STRATEGIES = ("replace", "canary", "blue-green", "shadow")
+_POLICIES = ("hold", "promote", "rollback")
 
 
 def count(text: str) -> int:
@@ -58,15 +61,67 @@ def device(text: str) -> str:
 
 def dialect(text: str) -> str:
     """Check a dialect of the ``/v1`` paths."""
-    if text not in _DIALECTS:
-        raise argparse.ArgumentTypeError(f"expected one of {', '.join(_DIALECTS)}, got {text!r}{did_you_mean(text, _DIALECTS)}")
+    return _one_of(text, _DIALECTS)
+
+
+def strategy(text: str) -> str:
+    """Check how a revision takes over."""
+    return _one_of(text, _STRATEGIES)
+
+
+def policy(text: str) -> str:
+    """Check what becomes of a candidate that nothing is found of."""
+    return _one_of(text, _POLICIES)
+
+
+def _one_of(text: str, known: tuple[str, ...]) -> str:
+    if text not in known:
+        raise argparse.ArgumentTypeError(f"expected one of {', '.join(known)}, got {text!r}{did_you_mean(text, known)}")
     return text
+
+
+def percents(text: str) -> list[float]:
+    """Parse ``5,25,50``: shares in percent, with or without the sign."""
+    try:
+        return [float(part.strip().removesuffix("%")) for part in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected shares in percent such as 5,25,50, got {text!r}") from None
+
+
+def percent(text: str) -> float:
+    """Parse ``20``: a share in percent, with or without the sign."""
+    try:
+        return float(text.strip().removesuffix("%"))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected a share in percent such as 20, got {text!r}") from None
+
+
+def number(text: str) -> int:
+    """Parse a number of 0 or more."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"expected a whole number of 0 or more, got {text!r}")
+    return int(text)
 
 
 def deployment(text: str) -> str:
     """Check the name of a deployment; empty is none."""
     if text and not _NAME.fullmatch(text):
         raise argparse.ArgumentTypeError(f"expected the name of a deployment, or '' for none, got {text!r}")
+    return text
+
+
+def urls(text: str) -> list[str]:
+    """Parse ``https://a,https://b``: a comma within one stays its own."""
+    found = re.split(r",(?=https?://)", text)
+    if not all(re.fullmatch(r"https?://[!-~]+", url) for url in found):
+        raise argparse.ArgumentTypeError(f"expected URLs such as https://example.org/hook, got {text!r}")
+    return found
+
+
+def host(text: str) -> str:
+    """Check a host with or without a port, as a URL has them."""
+    if not _HOST.fullmatch(text):
+        raise argparse.ArgumentTypeError(f"expected HOST or HOST:PORT, as in a URL, got {text!r}")
     return text
 
 
@@ -104,6 +159,44 @@ FLAGS = (
         "--idempotent", ("idempotent",), None, "", "whether a batch may be run again after a crash (default: as the package says)"
     ),
     Flag("--v1", ("v1",), dialect, "DIALECT", "who answers /v1/models: tfserving, kserve or truss (default: by origin)"),
+    Flag(
+        "--strategy",
+        ("rollout.strategy",),
+        strategy,
+        "NAME",
+        "replace, canary, blue-green or shadow: how it takes over (default: replace)",
+    ),
+    Flag("--steps", ("rollout.steps",), percents, "P,P", "shares of a canary in percent, rising (default: 1,5,25,50,100)"),
+    Flag("--bake", ("rollout.bake",), duration, "TIME", "time at each share, and at 100 %, before the next (default: 2m)"),
+    Flag("--slo", ("rollout.slo",), str, "SLO", "objectives such as p99=80ms,errors=1%% (default: none)"),
+    Flag(
+        "--min-events", ("rollout.min_events",), number, "N", "requests a candidate must have answered at each share (default: 50)"
+    ),
+    Flag(
+        "--on-undecided",
+        ("rollout.on_undecided",),
+        policy,
+        "POLICY",
+        "hold, promote or rollback where it is found neither safe nor harmful (default: hold)",
+    ),
+    Flag("--max-duration", ("rollout.max_duration",), duration, "TIME", "time to come to 100 % (default: 24h)"),
+    Flag("--mirror", ("rollout.mirror",), percent, "P", "percent of the requests copied for a shadow (default: 100)"),
+    Flag("--for", ("rollout.lasts",), duration, "TIME", "how long a shadow lasts (default: 1h)"),
+    Flag(
+        "--max-disagreement",
+        ("rollout.max_disagreement",),
+        percent,
+        "P",
+        "percent of a shadow's answers that may differ before it is taken back (default: they are only reported)",
+    ),
+    Flag("--rollback-window", ("rollout.rollback_window",), duration, "TIME", "how long the old revision stays warm (default: 1h)"),
+    Flag(
+        "--hooks",
+        ("hooks",),
+        urls,
+        "URL,URL",
+        "who is told, by CloudEvents, when something else takes the traffic (default: nobody)",
+    ),
     Flag("--also", ("also",), versions, "N,N", "further versions kept warm, reachable by a version in the path"),
 )
 """Every setting of a deployment. ``name`` and ``model`` are said by ``--name`` and by what is deployed."""
@@ -148,10 +241,11 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     """Add every flag of the table."""
     group = parser.add_argument_group("the deployment")
     for flag in FLAGS:
+        text = flag.help.replace("%", "%%")  # argparse would take a percent sign for a format
         if flag.read is None:
-            group.add_argument(flag.flag, action=argparse.BooleanOptionalAction, default=None, help=flag.help)
+            group.add_argument(flag.flag, action=argparse.BooleanOptionalAction, default=None, help=text)
         else:
-            group.add_argument(flag.flag, type=flag.read, metavar=flag.metavar, default=None, help=flag.help)
+            group.add_argument(flag.flag, type=flag.read, metavar=flag.metavar, default=None, help=text)
 
 
 def settings(args: argparse.Namespace) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import sys
 from collections.abc import Callable, Sequence
@@ -60,14 +61,27 @@ def _fit(text: str, width: int) -> str:
     return text.ljust(width) if len(text) <= width else text[: max(width - 1, 0)].rstrip() + "…"
 
 
-def when(seconds: float | None) -> str:
-    """Return a moment, in seconds since the epoch, as local time for people."""
-    return "" if seconds is None else datetime.fromtimestamp(seconds).isoformat(sep=" ", timespec="minutes")
+def when(seconds: float | None, precision: str = "minutes") -> str:
+    """Return a moment, in seconds since the epoch, as local time for people, to the ``minutes`` or ``seconds``."""
+    return "" if seconds is None else datetime.fromtimestamp(seconds).isoformat(sep=" ", timespec=precision)
 
 
 def duration(seconds: float) -> str:
     """Return ``seconds`` for people: ``'850 ms'``, ``'2.4 s'``."""
     return f"{seconds * 1000:.0f} ms" if seconds < 1 else f"{seconds:.1f} s"
+
+
+def span(seconds: float) -> str:
+    """Return a stretch of time that somebody waits for, in at most two units: ``'45 s'``, ``'1 min 20 s'``, ``'2 h 5 min'``."""
+    left = max(0, math.ceil(seconds))
+    parts: list[str] = []
+    for unit, length in (("d", 86400), ("h", 3600), ("min", 60), ("s", 1)):
+        count, left = divmod(left, length)
+        if count or parts:
+            parts.append(f"{count} {unit}" if count else "")
+        if len(parts) == 2:
+            break
+    return " ".join(part for part in parts if part) or "0 s"
 
 
 def size(count: int) -> str:

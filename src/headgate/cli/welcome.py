@@ -6,6 +6,7 @@ import json
 import shlex
 from typing import Any, NamedTuple
 
+from headgate.cli import rollout_view
 from headgate.cli.api import Api, segment
 
 _LONGEST = 400
@@ -26,20 +27,27 @@ class Access(NamedTuple):
 def deployment(access: Access, status: dict[str, Any]) -> str:
     """Return the lines about one deployment that is ready."""
     name = status["name"]
-    path = f"/predict/{segment(name)}"
     metadata = access.inference.get(f"/v2/models/{segment(name)}")
-    operation = access.inference.get("/openapi.json")["paths"][f"/predict/{name}"]["post"]
-    row = operation["requestBody"]["content"]["application/json"]["example"]
-    if metadata.get("stateful"):  # plain rows have no place for a sequence
-        path, row = f"/v2/models/{segment(name)}/infer", _sequence(metadata, row)
+    path = "/v2/models/{}/infer" if metadata.get("stateful") else "/predict/{}"  # plain rows have no place for a sequence
+    operation = access.inference.get("/openapi.json")["paths"][path.format(name)]["post"]
+    row, path = operation["requestBody"]["content"]["application/json"]["example"], path.format(segment(name))
     return "\n".join(
         [
-            f"{name} is ready: {status['model'].partition('@')[0]}@{status['version']}",
+            _serves(status),
             f"  url      {access.inference.url}{path}",
             *(f"  {kind:<8} {_fields(metadata[kind])}" for kind in ("inputs", "outputs")),
             f"  try      {_command(access, path, metadata, row)}",
         ]
     )
+
+
+def _serves(status: dict[str, Any]) -> str:
+    """Say which version answers, and how another takes over from it."""
+    rollout = rollout_view.of_revision(status, status["revision"])
+    if rollout is None:
+        return f"{status['name']} is ready: {status['model'].partition('@')[0]}@{status['version']}"
+    stable = rollout["candidate" if status["serving"] == status["revision"] else "baseline"]["model"]
+    return f"{status['name']} is ready: {stable}\n  {rollout_view.short(rollout)}"
 
 
 def server(urls: dict[str, Any]) -> str:
@@ -63,20 +71,6 @@ def _command(access: Access, path: str, metadata: dict[str, Any], row: dict[str,
         made = shlex.quote(f"import json; print(json.dumps({{{members}}}))")
         return f"python3 -c {made} | {shlex.join([*curl, '@-'])}"
     return shlex.join([*curl, data])
-
-
-def _sequence(metadata: dict[str, Any], row: dict[str, Any]) -> dict[str, Any]:
-    """Return a request that is a whole sequence, with one row, in the words of the Open Inference Protocol."""
-    batch = 1 if _batched(metadata) else 0
-    tensors = []
-    for field in _sent(metadata):
-        value = [row[field["name"]]] if batch else row[field["name"]]
-        tensors.append({"name": field["name"], "datatype": field["datatype"], "shape": _shape(value), "data": value})
-    return {"inputs": tensors, "parameters": {"sequence_id": 1, "sequence_start": True, "sequence_end": True}}
-
-
-def _shape(value: Any) -> list[int]:
-    return [len(value), *(_shape(value[0]) if value else [])] if isinstance(value, list) else []
 
 
 def _trust(access: Access) -> list[str]:

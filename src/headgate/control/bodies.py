@@ -42,6 +42,13 @@ class KeyBody(msgspec.Struct, forbid_unknown_fields=True):
     name: str = ""
 
 
+class WhyBody(msgspec.Struct, forbid_unknown_fields=True):
+    """POST ``/deployments/{name}/rollout/{verb}`` and ``.../rollback``."""
+
+    why: str = ""
+    """For the history."""
+
+
 async def json_object(request: Request) -> dict[str, Any]:
     """Return the body as a JSON object. Raises `InvalidRequest`, `PayloadTooLarge` or `ReceiveTimeout`."""
     data = bytearray()

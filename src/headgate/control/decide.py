@@ -6,11 +6,13 @@ old one and takes over when all its replicas are ready; until then, and if it ne
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import msgspec
 
+from headgate.control import walk
 from headgate.control.model import Placement, Prepared, Refused, Revision, RevisionState, Target, View
+from headgate.control.rollout import Event
 
 RESTARTS = 3
 """Restarts after which a replica that was never ready is given up."""
@@ -52,15 +54,29 @@ class Place(msgspec.Struct, frozen=True):
     placement: Placement
 
 
-Action = Create | Move | Place
+class Record(msgspec.Struct, frozen=True):
+    """Add a line to the history."""
+
+    event: Event
+
+
+Action = Create | Move | Place | Record | walk.Begin | walk.Advance
 
 
 def decide(view: View) -> list[Action]:
     """Return what to do for one deployment, in this order."""
     actions: list[Action] = [Create(target) for target in view.wanted() if view.fulfilling(target) is None]
+    walked = actions_of(walk.walk(view))
+    moved = {action.revision for action in walked if isinstance(action, Move)}
     for revision in view.revisions:
-        actions.extend(_NEXT[revision.state](view, revision))
-    return actions
+        if revision.name not in moved:
+            actions.extend(_NEXT[revision.state](view, revision))
+    return actions + walked
+
+
+def actions_of(walked: Iterable[walk.Walked]) -> list[Action]:
+    """Return what a rollout wants as actions."""
+    return [Move(*each) if isinstance(each, walk.Turn) else each for each in walked]
 
 
 def _pending(view: View, revision: Revision) -> Iterator[Action]:
@@ -85,15 +101,29 @@ def _starting(view: View, revision: Revision) -> Iterator[Action]:
 
 
 def _ready(view: View, revision: Revision) -> Iterator[Action]:
-    if revision == view.fulfilling(view.main) and _can_serve(view, revision):
+    if view.rolling(revision) or (walk.rolls_out(view) and revision == view.fulfilling(view.main)):
+        # What becomes of it is the rollout's to say.
+        if action := _upkeep(view, revision):
+            yield action
+    elif revision == view.fulfilling(view.main) and _can_serve(view, revision):
         yield Move(revision.name, RevisionState.SERVING)
-        if (old := view.serving()) is not None:
+        old = view.serving()
+        if old is not None:
             warm = _is_wanted(view, old)
             yield Move(old.name, RevisionState.READY if warm else RevisionState.DRAINING)
+        yield Record(_switched(view, revision, old))
     elif not _is_wanted(view, revision):
         yield Move(revision.name, RevisionState.DRAINING)
     elif action := _upkeep(view, revision):
         yield action
+
+
+def _switched(view: View, revision: Revision, old: Revision | None) -> Event:
+    if old is None:
+        return Event(what="switched", why=f"{revision.spec.model}: nothing served before", evidence={"to": revision.name})
+    how = "a way back is gone at once" if view.deployment.at_once else "strategy replace"
+    why = f"from {old.spec.model} to {revision.spec.model}: {how}"
+    return Event(what="switched", why=why, evidence={"to": revision.name, "from": old.name})
 
 
 def _serving(view: View, revision: Revision) -> Iterator[Action]:
@@ -107,7 +137,10 @@ def _draining(view: View, revision: Revision) -> Iterator[Action]:
     load = view.loads.get(revision.name)
     waits = load is not None and load.sequences > 0 and not view.deployment.deleted
     if _is_drained(view, revision) or view.ages.get(revision.name, 0.0) > (SEQUENCE_LIMIT if waits else DRAIN_LIMIT):
-        yield Move(revision.name, RevisionState.RETIRED)
+        end = RevisionState.RETIRED
+        if view.let_go(revision) and revision == view.fulfilling(view.main):
+            end = RevisionState.FAILED if view.took_back(revision) else RevisionState.TRIED
+        yield Move(revision.name, end, revision.reason)
 
 
 def _failed(view: View, revision: Revision) -> Iterator[Action]:
@@ -126,6 +159,7 @@ _NEXT = {
     RevisionState.SERVING: _serving,
     RevisionState.DRAINING: _draining,
     RevisionState.FAILED: _failed,
+    RevisionState.TRIED: _failed,
     RevisionState.RETIRED: _retired,
 }
 

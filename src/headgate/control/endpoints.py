@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Executor as Threads
+from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 import msgspec
@@ -12,13 +13,20 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 import headgate
-from headgate.control import logs, server
-from headgate.control.bodies import AliasBody, KeyBody, VersionBody, json_object, json_struct, to_disk
+from headgate.control import event_stream, logs, server
+from headgate.control.bodies import AliasBody, KeyBody, VersionBody, WhyBody, json_object, json_struct, to_disk
+from headgate.control.hook_delivery import read_secret
+from headgate.control.hook_guard import Rules, check_hooks
+from headgate.control.model import View
+from headgate.control.orders import order, roll_back
 from headgate.control.reconcile import Reconciler
+from headgate.control.rollout_status import rollout_status
+from headgate.control.rollouts import Line
 from headgate.control.status import DeploymentStatus, deployment_status
 from headgate.control.store import Store
 from headgate.errors import Conflict, InvalidRequest, NotFound, PayloadTooLarge, SpecError, did_you_mean
 from headgate.home import Home, check_room
+from headgate.judge.slo import parse_slo
 from headgate.registry.blobs import ARCHIVE_BYTES
 from headgate.registry.registry import Origin, Registry
 from headgate.spec import check_name, parse_reference, parse_spec
@@ -38,6 +46,7 @@ class Backend(NamedTuple):
     inference_url: str
     default_deployment: str | None = None
     require_key: bool = False
+    hooks: Rules = Rules()
 
 
 class Endpoints:
@@ -118,8 +127,61 @@ class Endpoints:
 
         return StreamingResponse(lines(), media_type="text/plain; charset=utf-8")
 
+    # ---- rollouts
+
+    async def rollout(self, request: Request) -> Response:
+        """Return the newest rollout of a deployment."""
+        view = self._view(request.path_params["name"])
+        status = rollout_status(view)
+        if status is None:
+            raise NotFound(
+                f"deployment {view.deployment.name!r} has had no rollout: nothing has taken over from another revision step by step"
+            )
+        return answer(status)
+
+    async def order_rollout(self, request: Request) -> Response:
+        """Pause, resume, promote or abort the rollout under way, and return how it stands then."""
+        path, body = request.path_params, await json_struct(request, WhyBody)
+        who = request.state.by
+        await self._change(lambda: order(self._backend.store, self._view(path["name"]), path["verb"], who, body.why))
+        return answer(rollout_status(self._view(path["name"])))
+
+    async def roll_back(self, request: Request) -> Response:
+        """Let the revision serve again that served before."""
+        name, body = request.path_params["name"], await json_struct(request, WhyBody)
+        who = request.state.by
+        return answer(await self._change(lambda: roll_back(self._backend.store, self._view(name), who, body.why)), 202)
+
+    async def history(self, request: Request) -> Response:
+        """Return who changed what takes the traffic, when and why, oldest first; ``tail`` lines of it."""
+        name, count = await self._known(request), _tail(request, 1000)
+        return answer(await asyncio.to_thread(self._backend.store.history, name, count))
+
+    async def events(self, request: Request) -> Response:
+        """Return the lines to come of a deployment's history as server-sent events; before them ``tail`` lines, or all a client missed."""
+        name, store = await self._known(request), self._backend.store
+        after, count = event_stream.resumed_after(request.headers.get("last-event-id")), _tail(request, 0)
+        if after is None:
+            last = await asyncio.to_thread(store.history, name, count + 1)
+            after = 0 if len(last) <= count else last[0].id
+
+        async def read(after: int, most: int) -> list[Line]:
+            return await asyncio.to_thread(store.lines, name, after, most)
+
+        lines = event_stream.stream(read, after, asyncio.sleep)
+        return StreamingResponse(lines, media_type="text/event-stream", headers={"cache-control": "no-store"})
+
+    async def _known(self, request: Request) -> str:
+        """Return the name of a deployment that is, or was. Raises `NotFound`."""
+        name = check_name(request.path_params["name"], "name")
+        if await asyncio.to_thread(self._backend.store.deployment, name) is None:
+            self._view(name)
+        return name
+
     def _put(self, fields: dict[str, Any], expected: int | None) -> None:
         spec = parse_spec(fields)
+        parse_slo(spec.rollout.slo)
+        check_hooks(spec.hooks, self._backend.hooks, partial(read_secret, self._backend.home.secrets))
         version = self._backend.registry.version(spec.model)
         for number in spec.also:
             self._backend.registry.version(f"{version.model}@{number}")
@@ -129,11 +191,15 @@ class Endpoints:
         check_room(self._backend.home.path)
         self._backend.store.put(spec, expected)
 
-    def _status(self, name: str) -> DeploymentStatus:
+    def _view(self, name: str) -> View:
         reconciler = self._backend.reconciler
         view = reconciler.views.get(name)
         if view is None:
             raise NotFound(f"deployment {name[:200]!r}: there is no such deployment{did_you_mean(name, reconciler.views)}")
+        return view
+
+    def _status(self, name: str) -> DeploymentStatus:
+        reconciler, view = self._backend.reconciler, self._view(name)
         url = f"{self._backend.inference_url}/v2/models/{name}"
         trouble = reconciler.errors.get(name, "") or reconciler.trouble
         return deployment_status(view, url, trouble, reconciler.dialect(name))
@@ -203,36 +269,12 @@ class Endpoints:
     async def create_key(self, request: Request) -> Response:
         """Make a key; only this answer holds it."""
         body = await json_struct(request, KeyBody)
-        created = await self._change(lambda: self._create_key(body))
+        created = await self._change(lambda: _create_key(self._backend, body))
         return answer(created, 201)
 
     async def revoke_key(self, request: Request) -> Response:
         """Make a key worthless."""
-        return answer(await self._change(lambda: self._revoke_key(request.path_params["id"])))
-
-    def _create_key(self, body: KeyBody) -> dict[str, Any]:
-        keys = self._backend.registry.keys
-        if "admin" not in body.scopes and not self._admins(besides=None):
-            raise Conflict(
-                "scopes: the first key must have the scope admin, because this API wants a key as soon as there is one; nothing was made. "
-                "Make an admin key first ('headgate key create --scope admin'), then this one"
-            )
-        key, text = keys.create(body.name or "key", body.scopes)
-        return {**msgspec.to_builtins(key), "key": text}
-
-    def _revoke_key(self, key: str) -> Any:
-        keys = self._backend.registry.keys
-        number = key.split("_")[1] if key.startswith("hg_") else key
-        others = [good for good in keys.hashes() if good.id != number]
-        if (others or self._backend.require_key) and not self._admins(besides=number):
-            raise Conflict(
-                f"key {number[:40]}: it is the last with the scope admin, and without one nobody could manage this server; nothing was "
-                "changed. Make another admin key first, or revoke the other keys before it"
-            )
-        return keys.revoke(key)
-
-    def _admins(self, besides: str | None) -> list[str]:
-        return [key.id for key in self._backend.registry.keys.hashes() if "admin" in key.scopes and key.id != besides]
+        return answer(await self._change(lambda: _revoke_key(self._backend, request.path_params["id"])))
 
     async def _change(self, change: Callable[[], T]) -> T:
         """Make a change between two ticks, and tick: the answer then tells what follows from it."""
@@ -243,6 +285,33 @@ class Endpoints:
             return result
 
         return await asyncio.get_running_loop().run_in_executor(self._backend.ticks, change_and_tick)
+
+
+def _create_key(backend: Backend, body: KeyBody) -> dict[str, Any]:
+    keys = backend.registry.keys
+    if "admin" not in body.scopes and not _admins(backend, besides=None):
+        raise Conflict(
+            "scopes: the first key must have the scope admin, because this API wants a key as soon as there is one; nothing was made. "
+            "Make an admin key first ('headgate key create --scope admin'), then this one"
+        )
+    key, text = keys.create(body.name or "key", body.scopes)
+    return {**msgspec.to_builtins(key), "key": text}
+
+
+def _revoke_key(backend: Backend, key: str) -> Any:
+    keys = backend.registry.keys
+    number = key.split("_")[1] if key.startswith("hg_") else key
+    others = [good for good in keys.hashes() if good.id != number]
+    if (others or backend.require_key) and not _admins(backend, besides=number):
+        raise Conflict(
+            f"key {number[:40]}: it is the last with the scope admin, and without one nobody could manage this server; nothing was "
+            "changed. Make another admin key first, or revoke the other keys before it"
+        )
+    return keys.revoke(key)
+
+
+def _admins(backend: Backend, besides: str | None) -> list[str]:
+    return [key.id for key in backend.registry.keys.hashes() if "admin" in key.scopes and key.id != besides]
 
 
 def answer(value: Any, status: int = 200) -> Response:
@@ -260,8 +329,8 @@ def _generation(request: Request) -> int | None:
     return int(number)
 
 
-def _tail(request: Request) -> int:
-    text = request.query_params.get("tail", "100")
+def _tail(request: Request, default: int = 100) -> int:
+    text = request.query_params.get("tail", str(default))
     if not text.isdecimal() or int(text) > logs.LONGEST_TAIL:
         raise InvalidRequest(f"tail: expected a number of lines up to {logs.LONGEST_TAIL}, got {text[:40]!r}")
     return int(text)

@@ -16,13 +16,23 @@ from pathlib import Path
 
 import msgspec
 
-from headgate.journal import LinkState, LoadReport, Wish, decode_report, decode_wish
+from headgate.journal import (
+    LinkState,
+    LoadReport,
+    Outcomes,
+    Pull,
+    Wish,
+    decode_outcomes,
+    decode_report,
+    decode_wish,
+    encode_pull,
+)
 from headgate.routes import RouteTable, WishAnswer, encode_answer, encode_table
 
 FRAME = struct.Struct("<IBBHI")
 """Length of the rest, kind, flags, zero, batch number."""
 PROTOCOL = 1
-HELLO, ROUTES, REPORT, WISH, ANSWER = 1, 8, 9, 14, 15
+HELLO, ROUTES, REPORT, WISH, ANSWER, PULL, OUTCOMES = 1, 8, 9, 14, 15, 16, 17
 
 _HEAD = FRAME.size - 4
 _LARGEST = 64 << 20
@@ -49,6 +59,7 @@ class GatewayLink:
         self._report: LoadReport | None = None
         self._failures: dict[str, str] = {}
         self._wishes: dict[int, Wish] = {}
+        self._outcomes: dict[str, Outcomes] = {}
 
     @property
     def report(self) -> LoadReport | None:
@@ -70,6 +81,16 @@ class GatewayLink:
         self._wishes.pop(answer.number, None)
         if self._loop is not None:
             self._loop.call_soon_threadsafe(self._write, frame(ANSWER, encode_answer(answer)))
+
+    def pull(self, deployment: str, rollout: int, after: int, most: int) -> None:
+        """Ask for the outcomes of a rollout that follow number ``after``, at most so many. Any thread may call this."""
+        if self._loop is not None:
+            request = encode_pull(Pull(deployment=deployment, rollout=rollout, after=after, most=most))
+            self._loop.call_soon_threadsafe(self._write, frame(PULL, request))
+
+    def pulled(self, deployment: str) -> Outcomes | None:
+        """Return what the last pull for a deployment gave, once; None while it has not come. It wakes nobody: the next tick asks."""
+        return self._outcomes.pop(deployment, None)
 
     def publish(self, table: RouteTable) -> None:
         """Send ``table``, and again whenever the gateway comes back. Any thread may call this."""
@@ -107,6 +128,9 @@ class GatewayLink:
             payload = await reader.readexactly(length - _HEAD)
             if kind == REPORT:
                 self._take(decode_report(payload))
+            elif kind == OUTCOMES:
+                came = decode_outcomes(payload)
+                self._outcomes[came.head.deployment] = came
             elif kind == WISH:
                 wish = decode_wish(payload)
                 self._wishes[wish.number] = wish
@@ -129,6 +153,7 @@ class GatewayLink:
     def _unlinked(self, writer: asyncio.StreamWriter) -> None:
         self._writer = self._report = None
         self._wishes = {}
+        self._outcomes = {}
         with contextlib.suppress(OSError):
             writer.close()
         self._changed()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import random
 import signal
 import socket
 import sys
@@ -21,6 +22,9 @@ from headgate.control.api import build_app
 from headgate.control.endpoints import Backend, Endpoints
 from headgate.control.gateways import GatewayLink
 from headgate.control.heads import ImpatientProtocol
+from headgate.control.hook_delivery import Delivery
+from headgate.control.hook_guard import Rules
+from headgate.control.hooks import Hooks
 from headgate.control.packages import StoredPackages
 from headgate.control.reconcile import Reconciler, Setting, World
 from headgate.control.routing import Machine
@@ -49,6 +53,10 @@ class ControlConfig(msgspec.Struct, frozen=True, kw_only=True):
     default_deployment: str | None = None
     model_control: str = "none"
     """``explicit``: clients with the scope admin may load and unload models."""
+    hook_allow: tuple[str, ...] = ()
+    """Hosts that hooks may lead to although they are not of the internet."""
+    hook_commands: bool = False
+    """Whether hooks may run commands."""
 
 
 class Control:
@@ -68,6 +76,9 @@ class Control:
         machine = Machine(cores=len(os.sched_getaffinity(0)), python=sys.executable)
         setting = Setting(machine, home.routes, config.default_deployment, config.model_control == "explicit")
         self._reconciler = Reconciler(world, setting)
+        rules = Rules(config.hook_allow, config.hook_commands)
+        draw = random.Random().random  # noqa: S311  (it spreads attempts, it keeps no secret)
+        self._hooks = Hooks(store, Delivery(rules, home.secrets, clock), clock, draw)
         backend = Backend(
             home=home,
             store=store,
@@ -77,6 +88,7 @@ class Control:
             inference_url=config.inference_url,
             default_deployment=config.default_deployment,
             require_key=config.require_key,
+            hooks=rules,
         )
         hosts = frozenset(name.lower() for name in config.hosts)
         self.app = build_app(Endpoints(backend), Access(hosts, config.require_key, lambda: self._reconciler.keys))
@@ -90,7 +102,7 @@ class Control:
         try:
             # Whoever connects meanwhile waits in the listening socket, and is answered by somebody who knows keys and deployments.
             await self._tick()
-            tasks.append(asyncio.create_task(self._reconcile()))
+            tasks += [asyncio.create_task(self._reconcile()), asyncio.create_task(self._hooks.run())]
             await server.serve(sockets=[socket.socket(fileno=self._config.listener)])
         finally:
             for task in tasks:

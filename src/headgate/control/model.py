@@ -2,6 +2,7 @@
 
     PENDING -> STARTING -> READY -> SERVING -> DRAINING -> RETIRED
                   any of the first five -> FAILED
+                                       DRAINING -> TRIED
 
 A revision waits for its environment (PENDING), its replicas load and try the model (STARTING), all of them can answer (READY; where
 `also` names its version, it stays here, warm at weight 0), it gets the traffic (SERVING), gets no more but finishes what it has
@@ -10,14 +11,15 @@ A revision waits for its environment (PENDING), its replicas load and try the mo
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
 
 import msgspec
 
+from headgate.control.rollout import WHOLE, Judged, Rollout, RolloutState
 from headgate.executors.base import ObservedReplica
 from headgate.journal import LinkState, ReplicaReport, RevisionReport
-from headgate.spec import DeploymentSpec
+from headgate.spec import DeploymentSpec, RolloutSpec
 
 
 class RevisionState(StrEnum):
@@ -30,6 +32,8 @@ class RevisionState(StrEnum):
     DRAINING = "draining"
     RETIRED = "retired"
     FAILED = "failed"
+    TRIED = "tried"
+    """It was a shadow's candidate, and that is over: gone, and not made anew before somebody asks again."""
 
 
 _S = RevisionState
@@ -40,9 +44,10 @@ TRANSITIONS: Mapping[RevisionState, frozenset[RevisionState]] = {
     _S.READY: frozenset({_S.SERVING, _S.DRAINING, _S.FAILED}),
     # Back to READY: another version serves now, and `also` keeps this one warm.
     _S.SERVING: frozenset({_S.DRAINING, _S.READY, _S.FAILED}),
-    _S.DRAINING: frozenset({_S.RETIRED, _S.FAILED}),
+    _S.DRAINING: frozenset({_S.RETIRED, _S.FAILED, _S.TRIED}),
     # Once nobody wants it any more, or somebody asks for another try.
     _S.FAILED: frozenset({_S.RETIRED}),
+    _S.TRIED: frozenset({_S.RETIRED}),
     _S.RETIRED: frozenset(),
 }
 
@@ -52,6 +57,8 @@ ROUTED = frozenset({_S.READY, _S.SERVING, _S.DRAINING})
 """States in which gateways know of it: before, nobody may be sent there by a pin."""
 WANTABLE = frozenset({_S.PENDING, _S.STARTING, _S.READY, _S.SERVING})
 """States in which it can (still) become what the user asked for."""
+DONE_WITH = frozenset({_S.FAILED, _S.TRIED})
+"""States in which it is what was asked for and has come to nothing: kept, so that it is not tried again by itself."""
 
 
 class Deployment(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,6 +69,8 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True):
     generation: int
     """Grows with every change: whoever decides on an older one has decided for nothing."""
     deleted: bool = False
+    at_once: bool = False
+    """What was asked for last takes over as soon as it is ready, whatever the strategy: it is a way back."""
     unreadable: str = ""
     """What of it in the database makes no sense here: then nothing is decided about it, and ``spec`` holds no more than its model."""
 
@@ -72,7 +81,7 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
     version: int
     digest: str
     spec: DeploymentSpec
-    """The deployment's, with ``model`` pinned to the version and no ``also``."""
+    """The deployment's, with ``model`` pinned to the version, without ``also``, how to roll out and hooks: they make no other revision."""
 
 
 class Placement(msgspec.Struct, frozen=True, kw_only=True):
@@ -158,6 +167,14 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
     """Revision -> weight in the newest routing table, once the gateway has it in force; None before."""
     ages: Mapping[str, float] = {}
     """Seconds a revision has been in its state, and a replica ready, as far as this control has seen it."""
+    without: Mapping[str, float] = {}
+    """Seconds a revision has been without any ready replica, as far as this control has seen it."""
+    rollout: Rollout | None = None
+    """The newest one, which may have ended."""
+    judged: Judged = Judged()
+    """What the judge says of it."""
+    now: float = 0.0
+    """Wall time, seconds."""
 
     def wanted(self) -> tuple[Target, ...]:
         """The targets, the main one last, each once."""
@@ -167,9 +184,32 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
 
     def fulfilling(self, target: Target | None) -> Revision | None:
         """The newest revision that is or may become ``target``, or has failed at it."""
-        states = WANTABLE | {RevisionState.FAILED}
-        found = [revision for revision in self.revisions if revision.target == target and revision.state in states]
+        states = WANTABLE | DONE_WITH
+        found = [
+            revision
+            for revision in self.revisions
+            if revision.target == target and (revision.state in states or self.let_go(revision))
+        ]
         return found[-1] if found else None
+
+    def took_back(self, revision: Revision) -> bool:
+        """Whether the newest rollout has found ``revision`` wanting: then it is not made anew before somebody asks again."""
+        out = (RolloutState.ROLLING_BACK, RolloutState.ROLLED_BACK)
+        return self.rollout is not None and self.rollout.candidate == revision.name and self.rollout.state in out
+
+    def let_go(self, revision: Revision) -> bool:
+        """Whether the newest rollout is done with ``revision``: it was found wanting, or a shadow whose time is over."""
+        rollout = self.rollout
+        return self.took_back(revision) or (rollout is not None and rollout.tried and rollout.candidate == revision.name)
+
+    def rolling(self, revision: Revision) -> bool:
+        """Whether ``revision`` is one of the two of a rollout that is under way."""
+        rollout = self.rollout
+        return rollout is not None and not rollout.ended and revision.name in (rollout.candidate, rollout.baseline)
+
+    def revision(self, name: str) -> Revision | None:
+        """Return a revision that is not RETIRED."""
+        return next((revision for revision in self.revisions if revision.name == name), None)
 
     def serving(self) -> Revision | None:
         """The revision with the traffic, if there is one."""
@@ -187,4 +227,22 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
 
 def pin(spec: DeploymentSpec, version: int) -> DeploymentSpec:
     """Return ``spec`` as a revision for ``version`` freezes it."""
-    return msgspec.structs.replace(spec, model=f"{spec.model.partition('@')[0]}@{version}", also=())
+    model = f"{spec.model.partition('@')[0]}@{version}"
+    return msgspec.structs.replace(spec, model=model, also=(), rollout=RolloutSpec(), hooks=())
+
+
+def shares(revisions: Iterable[Revision], rollout: Rollout | None) -> dict[str, int]:
+    """Return who should get how much of the traffic, in hundredths of a percent; the stable revision first, for it speaks for all.
+
+    It follows from what is stored alone: all of it to the serving revision, less what a rollout gives its candidate.
+    """
+    there = {revision.name: revision.state for revision in revisions}
+    serving = next((name for name, state in there.items() if state is RevisionState.SERVING), None)
+    if serving is None:
+        return {}
+    whole = {serving: WHOLE}
+    if rollout is None or rollout.ended or rollout.baseline != serving or not rollout.weight:
+        return whole
+    if there.get(rollout.candidate) is not RevisionState.READY:
+        return whole
+    return {serving: WHOLE - rollout.weight, rollout.candidate: rollout.weight}

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
@@ -27,6 +27,8 @@ class Facts(NamedTuple):
     v1: str
     """Dialect of the ``/v1`` paths that its origin suggests."""
     example: bytes = b""
+    config: Mapping[str, Any] = {}
+    """What is shown of the model's own configuration."""
 
 
 class Packages(Protocol):
@@ -96,9 +98,10 @@ class StoredPackages:
             platform=manifest.platform or manifest.runtime,
             idempotent=manifest.idempotent,
             # Triton refuses requests above its maximum, and its users count on it.
-            splittable=manifest.signature.batched and manifest.origin != "triton",
+            splittable=any(each.batched for each in manifest.signature.each) and manifest.origin != "triton",
             v1="truss" if manifest.origin == "truss" else "tfserving",
             example=self._store.example(digest),
+            config=manifest.config,
         )
 
     def _prepare(self, digest: str) -> Prepared | Refused:

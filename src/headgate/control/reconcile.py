@@ -16,7 +16,9 @@ import msgspec
 
 from headgate.clock import Clock
 from headgate.control.decide import decide
+from headgate.control.judging import Judges, Pulling
 from headgate.control.model import (
+    DONE_WITH,
     PLACED,
     ROUTED,
     WANTABLE,
@@ -24,12 +26,12 @@ from headgate.control.model import (
     Prepared,
     Refused,
     Revision,
-    RevisionState,
     Target,
     View,
     pin,
 )
 from headgate.control.packages import Packages
+from headgate.control.rollout import Judged, Rollout
 from headgate.control.routing import Machine, deployment_route, replica_specs
 from headgate.control.store import Desired, Store
 from headgate.control.wishes import Wishes, Wishing
@@ -48,13 +50,8 @@ ROUNDS = 8
 _RANK = {LinkState.READY: 0, LinkState.LOADING: 1, LinkState.FAILED: 2, LinkState.LOST: 3}
 
 
-class Gateway(Wishing, Protocol):
+class Gateway(Wishing, Pulling, Protocol):
     """The gateway as control sees it."""
-
-    @property
-    def report(self) -> LoadReport | None:
-        """What it last said of itself; None while it is not linked."""
-        ...
 
     @property
     def failures(self) -> Mapping[str, str]:
@@ -108,6 +105,9 @@ class Reconciler:
         self.trouble = ""
         """Why the last tick was not finished; empty if it was."""
         self._complaint = ""
+        self._judges = Judges(world.store, world.gateway, world.clock)
+        self._judged: dict[str, Judged] = {}
+        """What the judge says of each rollout under way, as of this tick."""
         self._wishes = Wishes(setting.model_control, world.gateway, world.store, world.registry)
         self.keys: tuple[KeyHash, ...] | None = None
         """The good keys; None until they were read once."""
@@ -138,6 +138,7 @@ class Reconciler:
         if self.keys is not None:  # whatever becomes of this tick, a revoked key is refused
             self.keys = keys
         self._wishes.begin()
+        self._judged = self._judges.look(self._world.store.load().rollouts)
         for _ in range(ROUNDS):
             desired = self._world.store.load()
             changed = self._decide(desired)
@@ -169,7 +170,7 @@ class Reconciler:
             revisions = desired.revisions.get(deployment.name, ())
             views[deployment.name] = View(deployment=deployment, revisions=revisions)
             try:
-                view = views[deployment.name] = self._view(deployment, revisions, seen)
+                view = views[deployment.name] = self._view(deployment, revisions, desired.rollouts.get(deployment.name), seen)
                 actions = decide(view)
                 if actions:
                     self._world.store.apply(deployment, actions)
@@ -180,7 +181,7 @@ class Reconciler:
         self.views = views
         return changed
 
-    def _view(self, deployment: Deployment, revisions: tuple[Revision, ...], seen: _Seen) -> View:
+    def _view(self, deployment: Deployment, revisions: tuple[Revision, ...], rollout: Rollout | None, seen: _Seen) -> View:
         _check_readable(deployment)
         main, also, unresolved = self._resolve(deployment, revisions)
         report = seen.report
@@ -198,6 +199,10 @@ class Reconciler:
             loads={load.revision: load for load in report.revisions} if report else {},
             shares=seen.shares,
             ages=self._ages(revisions),
+            without=self._without(revisions),
+            rollout=rollout,
+            judged=self._judged.get(deployment.name, Judged()),
+            now=self._world.clock.wall(),
         )
 
     def _resolve(self, deployment: Deployment, revisions: tuple[Revision, ...]) -> tuple[Target | None, tuple[Target, ...], str]:
@@ -209,7 +214,7 @@ class Reconciler:
         try:
             return self._target(deployment, spec.model), also, ""
         except NotFound as error:
-            hopeful = WANTABLE | {RevisionState.FAILED}
+            hopeful = WANTABLE | DONE_WITH
             last = [revision.target for revision in revisions if revision.state in hopeful and revision.target not in also]
             return (last[-1] if last else None), also, f"model: {error}; what was deployed before stays"
 
@@ -230,7 +235,9 @@ class Reconciler:
     def _keep_time(self, revisions: Iterable[Revision], seen: _Seen) -> None:
         now = self._world.clock.monotonic()
         present = {f"{revision.name} {revision.state}" for revision in revisions}
-        present.update(replica for replica, link in seen.links.items() if link.state is LinkState.READY)
+        ready = {replica for replica, link in seen.links.items() if link.state is LinkState.READY}
+        present.update(ready)
+        present.update(f"{revision.name} without" for revision in revisions if not ready.intersection(revision.replicas))
         self._since = {key: self._since.get(key, now) for key in present}
 
     def _ages(self, revisions: Iterable[Revision]) -> dict[str, float]:
@@ -241,6 +248,11 @@ class Reconciler:
             ages.update({name: now - self._since[key] for name, key in keys.items() if key in self._since})
         return ages
 
+    def _without(self, revisions: Iterable[Revision]) -> dict[str, float]:
+        now = self._world.clock.monotonic()
+        keys = {revision.name: f"{revision.name} without" for revision in revisions}
+        return {name: now - self._since[key] for name, key in keys.items() if key in self._since}
+
     # ---- act
 
     def _publish(self, desired: Desired) -> None:
@@ -248,7 +260,8 @@ class Reconciler:
         routes = []
         for deployment in desired.deployments:
             try:
-                route = self._route(deployment, desired.revisions.get(deployment.name, ()))
+                name = deployment.name
+                route = self._route(deployment, desired.revisions.get(name, ()), desired.rollouts.get(name))
             except Exception as error:  # a damaged package takes no neighbour's route, nor its own that was good
                 self._failed(deployment.name, error)
                 route = before.get(deployment.name)
@@ -280,7 +293,7 @@ class Reconciler:
             write_atomically(self._setting.routes, encode_table(self._table))
             self._kept = True
 
-    def _route(self, deployment: Deployment, revisions: tuple[Revision, ...]) -> DeploymentRoute | None:
+    def _route(self, deployment: Deployment, revisions: tuple[Revision, ...], rollout: Rollout | None) -> DeploymentRoute | None:
         _check_readable(deployment)
         facts = {
             revision.target.digest: self._world.packages.facts(revision.target.digest)
@@ -291,7 +304,7 @@ class Reconciler:
             aliases = self._world.registry.model(parse_reference(deployment.spec.model)[0]).aliases
         except NotFound:
             aliases = {}
-        return deployment_route(deployment, revisions, facts, aliases)
+        return deployment_route(deployment, revisions, facts, aliases, rollout)
 
     def _apply(self, desired: Desired) -> None:
         unreadable = {deployment.name for deployment in desired.deployments if deployment.unreadable}

@@ -10,14 +10,12 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from headgate.control.model import PLACED, ROUTED, Deployment, Revision, RevisionState
+from headgate.control.model import PLACED, ROUTED, Deployment, Revision, RevisionState, shares
 from headgate.control.packages import Facts
+from headgate.control.rollout import Rollout
 from headgate.executors.base import ReplicaSpec
-from headgate.routes import DeploymentRoute, RevisionRoute, Weight
-
-WHOLE = 10_000
-"""All of the traffic, in hundredths of a percent."""
-
+from headgate.judge.slo import parse_slo
+from headgate.routes import NEVER, DeploymentRoute, RevisionRoute, RolloutRoute, Weight
 
 FIRST_ROWS, MOST_ROWS = 256, 1024
 """Of a batch, where the spec leaves it open: where the limit starts, and how far it may grow."""
@@ -32,7 +30,11 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def deployment_route(
-    deployment: Deployment, revisions: Sequence[Revision], facts: Mapping[str, Facts], aliases: dict[str, int]
+    deployment: Deployment,
+    revisions: Sequence[Revision],
+    facts: Mapping[str, Facts],
+    aliases: dict[str, int],
+    rollout: Rollout | None = None,
 ) -> DeploymentRoute | None:
     """Return the route of one deployment; None once it has ended. ``facts`` are those of every routed revision, by digest."""
     # Whoever drains comes first: a pin means the newest revision of its version, and should rather mean one that stays.
@@ -48,10 +50,28 @@ def deployment_route(
         name=deployment.name,
         model=deployment.spec.model.partition("@")[0],
         timeout=spec.timeout,
-        split=(Weight(revision=serving.name, share=WHOLE),) if serving else (),
+        split=tuple(Weight(revision=name, share=share) for name, share in shares(routed, rollout).items()),
         revisions=tuple(_revision_route(revision, facts[revision.target.digest]) for revision in routed),
         aliases=aliases,
         v1=v1,
+        rollout=_rollout_route(rollout)
+        if rollout is not None and not rollout.ended and (rollout.weight or rollout.mirror)
+        else None,
+    )
+
+
+def _rollout_route(rollout: Rollout) -> RolloutRoute:
+    slo, slow = parse_slo(rollout.spec.slo), rollout.slow
+    return RolloutRoute(
+        number=rollout.number,
+        candidate=rollout.candidate,
+        baseline=rollout.baseline,
+        mirror=rollout.mirror,
+        slow50=slow.slow50 or NEVER,
+        slow95=slow.slow95 or NEVER,
+        slow99=slow.slow99 or NEVER,
+        slow_compute=slow.slow_compute or NEVER,
+        slo=slo.latency or NEVER,
     )
 
 
@@ -78,6 +98,7 @@ def _revision_route(revision: Revision, facts: Facts) -> RevisionRoute:
         max_sequences=spec.sequences.max_open,
         device=spec.resources.device,
         example=facts.example,
+        config=dict(facts.config),
     )
 
 

@@ -6,8 +6,8 @@ from enum import StrEnum
 
 import msgspec
 
-from headgate.control.model import Revision, RevisionState, Target, View
-from headgate.control.routing import WHOLE
+from headgate.control.model import Revision, RevisionState, Target, View, shares
+from headgate.control.rollout_status import RolloutStatus, rollout_status
 from headgate.journal import RevisionReport
 
 _UP = frozenset({RevisionState.READY, RevisionState.SERVING})
@@ -83,6 +83,8 @@ class DeploymentStatus(msgspec.Struct, frozen=True, kw_only=True):
     v1: str | None
     """Dialect of its ``/v1`` paths; None while nothing says which."""
     url: str
+    rollout: RolloutStatus | None
+    """The one under way; None where none is."""
     revisions: tuple[RevisionStatus, ...]
     """Oldest first."""
 
@@ -106,6 +108,7 @@ def deployment_status(view: View, url: str, error: str = "", v1: str | None = No
         also=tuple(_also_status(view, target) for target in view.also),
         v1=v1 or deployment.spec.v1,
         url=url,
+        rollout=None if view.rollout is None or view.rollout.ended else rollout_status(view),
         revisions=tuple(_revision_status(view, revision) for revision in view.revisions),
     )
 
@@ -127,8 +130,8 @@ def _state(view: View) -> tuple[DeploymentState, str]:
     for revision in view.revisions:
         if missing := _missing(view, revision):
             return DeploymentState.DEGRADED, missing
-    coming = [found for found in map(view.fulfilling, view.wanted()) if found is not None and found.state not in _UP]
-    return DeploymentState.READY, "; ".join(_waiting_for(view, found) for found in coming)
+    asked_for = [found for found in map(view.fulfilling, view.wanted()) if found is not None and found.state not in _UP]
+    return DeploymentState.READY, "; ".join(_waiting_for(view, found) for found in asked_for)
 
 
 def _also_status(view: View, target: Target) -> AlsoStatus:
@@ -150,6 +153,8 @@ def _named(revision: Revision) -> str:
 def _waiting_for(view: View, asked: Revision | None) -> str:
     if asked is None:
         return ""
+    if view.let_go(asked) and not view.took_back(asked):
+        return f"{_named(asked)}: {asked.reason}"
     if asked.state is RevisionState.PENDING:
         return f"{_named(asked)}: its environment is being made"
     if not view.linked:
@@ -186,7 +191,7 @@ def _revision_status(view: View, revision: Revision) -> RevisionStatus:
         digest=revision.target.digest,
         state=revision.state,
         reason=revision.reason,
-        share=WHOLE if revision.state is RevisionState.SERVING else 0,
+        share=shares(view.revisions, view.rollout).get(revision.name, 0),
         replicas=tuple(_replica_status(view, replica) for replica in revision.replicas),
         queued_rows=load.queued_rows,
         inflight=load.inflight,

@@ -6,24 +6,31 @@ carried out. A revision's row is written once but for its state and reason; whic
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from types import MappingProxyType
+from typing import Any, NamedTuple, get_args, get_origin
 
 import msgspec
 from sqlalchemy import JSON, Dialect, TypeDecorator, delete, select
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from headgate.clock import Clock
-from headgate.control.decide import Action, Create, Move, Place
-from headgate.control.model import TRANSITIONS, Deployment, Placement, Revision, RevisionState, Target
+from headgate.control import hook_queue, rollouts
+from headgate.control.decide import Action, Create, Move, Place, Record
+from headgate.control.meta import MetaRow
+from headgate.control.model import DONE_WITH, TRANSITIONS, Deployment, Placement, Revision, RevisionState, Target
+from headgate.control.rollout import Rollout, Thresholds
+from headgate.control.walk import Advance, Begin
 from headgate.errors import Conflict, HeadgateError, NotFound, did_you_mean
 from headgate.registry.database import Base, Database
-from headgate.spec import DeploymentSpec, parse_reference, parse_spec, spec_fields
+from headgate.spec import DeploymentSpec, HookSpec, parse_reference, parse_spec, spec_fields
 
 _UNREADABLE = (HeadgateError, msgspec.MsgspecError, ValueError, TypeError, LookupError, AttributeError)
 """What reading a row raises that somebody else has written: a newer Headgate, or a hand."""
 _TABLE = "table"
 _PLACEMENT = "placement/"
+_AT_ONCE = "at-once/"
+"""The generation of a deployment that is to take over as soon as it is ready."""
 
 
 class _Fields(TypeDecorator[Any]):
@@ -75,14 +82,6 @@ class RevisionRow(Base):
     updated: Mapped[float]
 
 
-class MetaRow(Base):
-    """Table ``meta``: what has one value."""
-
-    __tablename__ = "meta"
-    key: Mapped[str] = mapped_column(primary_key=True)
-    value: Mapped[str]
-
-
 class Desired(NamedTuple):
     """All of the desired state at one moment."""
 
@@ -90,6 +89,8 @@ class Desired(NamedTuple):
     """Those that are not deleted, or still have revisions; by name."""
     revisions: dict[str, tuple[Revision, ...]]
     """By deployment, those that are not RETIRED and can be read, oldest first."""
+    rollouts: dict[str, Rollout]
+    """By deployment, the newest."""
 
 
 class Store:
@@ -111,7 +112,9 @@ class Store:
                     broken[row.deployment] = f"revision {row.name} cannot be read ({found})"
             rows = session.scalars(select(DeploymentRow).order_by(DeploymentRow.name))
             living = [row for row in rows if not row.deleted or row.name in revisions]
-            return Desired(tuple(_deployment(row, broken.get(row.name, "")) for row in living), revisions)
+            at_once = _at_once(session)
+            deployments = tuple(_deployment(row, broken.get(row.name, ""), at_once) for row in living)
+            return Desired(deployments, revisions, rollouts.newest(session))
 
     def deployment(self, name: str) -> Deployment | None:
         """Return a deployment, also one that was deleted, as it was last asked for; None if there never was one of that name."""
@@ -119,16 +122,18 @@ class Store:
             row = session.get(DeploymentRow, name)
             return None if row is None else _deployment(row)
 
-    def put(self, spec: DeploymentSpec, expected: int | None = None) -> Deployment:
+    def put(self, spec: DeploymentSpec, expected: int | None = None, *, at_once: bool = False) -> Deployment:
         """Write down what is asked for, and return it. Asking for the same again changes nothing, but gives what failed another try;
-        what cannot be read gives way to it.
+        what cannot be read gives way to it. ``at_once``: it takes over when it is ready, without a rollout.
 
         Raises `Conflict` if ``expected`` is given and is not the present generation, or if the deployment serves another model.
         """
         with self._database.begin() as session:
             row = session.get(DeploymentRow, spec.name)
-            if expected is not None and expected != (row.generation if row else 0):
-                raise _outdated(spec.name, expected, row.generation if row else 0)
+            # Whoever expects none (0) finds none in one that was deleted: what is left of it only keeps its names from coming again.
+            present_at = 0 if row is None or (row.deleted and expected == 0) else row.generation
+            if expected is not None and expected != present_at:
+                raise _outdated(spec.name, expected, present_at)
             if row is None:
                 row = self._new(session, spec)
             present = _deployment(row)
@@ -138,6 +143,9 @@ class Store:
                 row.spec, row.deleted = spec_fields(spec), False
                 row.generation += 1
                 row.updated = self._clock.wall()
+            if at_once:
+                session.merge(MetaRow(key=_AT_ONCE + spec.name, value=str(row.generation)))
+            hook_queue.follow(session, spec.name, spec.hooks)
             self._retire_failed(session, spec.name)
             self._retire_unreadable(session, spec.name)
             return _deployment(row)
@@ -167,6 +175,56 @@ class Store:
                     self._move(session, action)
                 elif isinstance(action, Place):
                     _place(session, action.revision, action.placement)
+                elif isinstance(action, Begin):
+                    rollouts.begin(session, action, self._clock.wall())
+                elif isinstance(action, Advance):
+                    rollouts.advance(session, action, self._clock.wall())
+                elif isinstance(action, Record):
+                    rollouts.record(session, deployment.name, 0, action.event, self._clock.wall())
+
+    def history(self, deployment: str, limit: int = 1000) -> list[rollouts.Line]:
+        """Return the last ``limit`` lines of a deployment's history, oldest first."""
+        with self._database.session() as session:
+            return rollouts.history(session, deployment, limit)
+
+    def lines(self, deployment: str, after: int, limit: int) -> list[rollouts.Line]:
+        """Return the lines of a deployment's history that follow the one with the id ``after``, ``limit`` at most."""
+        with self._database.session() as session:
+            return rollouts.following(session, deployment, after, limit)
+
+    def hooked(self) -> list[tuple[str, HookSpec]]:
+        """Return every deployment with each of its hooks; deleted ones too, for their history has an end that is told as well."""
+        with self._database.session() as session:
+            rows = select(DeploymentRow).where(DeploymentRow.name.in_(hook_queue.followed(session))).order_by(DeploymentRow.name)
+            deployments = [_deployment(row) for row in session.scalars(rows)]
+        return [(deployment.name, hook) for deployment in deployments for hook in deployment.spec.hooks]
+
+    def waiting(self, deployment: str, hook: HookSpec) -> hook_queue.Waiting | None:
+        """Return what comes next for a hook in its deployment's history; None if there is nothing."""
+        with self._database.session() as session:
+            return hook_queue.waiting(session, deployment, hook)
+
+    def passed(self, deployment: str, hook: HookSpec, line: int) -> None:
+        """Let a hook go on behind a line of the history."""
+        with self._database.begin() as session:
+            hook_queue.passed(session, deployment, hook, line)
+
+    def remember(self, rollout: Rollout, judge: bytes, slow: Thresholds) -> None:
+        """Keep what the judge remembers of a rollout, its cursors included, and what is slow from now on."""
+        with self._database.begin() as session:
+            rollouts.remember(session, rollout, judge, slow)
+
+    def remembered(self, rollout: Rollout) -> bytes | None:
+        """Return what the judge remembers of a rollout; None before it has seen anything."""
+        with self._database.session() as session:
+            return rollouts.remembered(session, rollout)
+
+    def before(self, revision: str) -> Revision | None:
+        """Return the revision from which ``revision`` took the traffic over; None if nothing is known of one."""
+        with self._database.session() as session:
+            name = rollouts.predecessor(session, revision)
+            row = session.get(RevisionRow, name) if name else None
+            return None if row is None else _revision(row, None)
 
     def table_id(self) -> int:
         """Return the id of the last routing table; 0 before the first."""
@@ -215,11 +273,11 @@ class Store:
         row.state, row.reason, row.updated = move.state, move.reason, self._clock.wall()
         if move.placement is not None:
             _place(session, move.revision, move.placement)
-        if move.state in (RevisionState.RETIRED, RevisionState.FAILED):
+        if move.state is RevisionState.RETIRED or move.state in DONE_WITH:
             session.execute(delete(MetaRow).where(MetaRow.key == _PLACEMENT + move.revision))
 
     def _retire_failed(self, session: Session, deployment: str) -> None:
-        failed = select(RevisionRow).where(RevisionRow.deployment == deployment, RevisionRow.state == RevisionState.FAILED)
+        failed = select(RevisionRow).where(RevisionRow.deployment == deployment, RevisionRow.state.in_(DONE_WITH))
         for row in session.scalars(failed).all():
             self._move(session, Move(row.name, RevisionState.RETIRED, row.reason))
 
@@ -266,7 +324,12 @@ def _outdated(name: str, expected: int, present: int) -> Conflict:
     )
 
 
-def _deployment(row: DeploymentRow, broken: str = "") -> Deployment:
+def _at_once(session: Session) -> dict[str, int]:
+    kept = select(MetaRow).where(MetaRow.key.startswith(_AT_ONCE, autoescape=True))
+    return {row.key.removeprefix(_AT_ONCE): int(row.value) for row in session.scalars(kept)}
+
+
+def _deployment(row: DeploymentRow, broken: str = "", at_once: Mapping[str, int] = MappingProxyType({})) -> Deployment:
     """Return the deployment of a row, unreadable as the row is, or ``broken`` says of its revisions."""
     try:
         spec = _spec(row.spec)
@@ -275,7 +338,14 @@ def _deployment(row: DeploymentRow, broken: str = "") -> Deployment:
         spec, broken = DeploymentSpec(name=row.name, model=str(model or row.name)), f"what was asked for cannot be read ({error})"
     # To end it, nobody needs to read it.
     unreadable = "" if row.deleted else broken
-    return Deployment(name=row.name, spec=spec, generation=row.generation, deleted=row.deleted, unreadable=unreadable)
+    return Deployment(
+        name=row.name,
+        spec=spec,
+        generation=row.generation,
+        deleted=row.deleted,
+        at_once=at_once.get(row.name) == row.generation,
+        unreadable=unreadable,
+    )
 
 
 def _revision(row: RevisionRow, placed: str | None) -> Revision:
@@ -301,7 +371,12 @@ def _known(fields: dict[str, Any], kind: type[msgspec.Struct]) -> dict[str, Any]
     kept: dict[str, Any] = {}
     for field in msgspec.structs.fields(kind):
         if field.name in fields:
-            value, inner = fields[field.name], field.type
-            nested = isinstance(inner, type) and issubclass(inner, msgspec.Struct) and isinstance(value, dict)
-            kept[field.name] = _known(value, inner) if nested else value
+            kept[field.name] = _known_value(fields[field.name], field.type)
     return kept
+
+
+def _known_value(value: Any, kind: Any) -> Any:
+    if get_origin(kind) is tuple and isinstance(value, list):
+        return [_known_value(item, get_args(kind)[0]) for item in value]
+    nested = isinstance(kind, type) and issubclass(kind, msgspec.Struct) and isinstance(value, dict)
+    return _known(value, kind) if nested else value

@@ -99,6 +99,7 @@ def _gather(source: VersionSource, folder: Path, say: Say) -> Manifest:
         python=_python(source, say),
         requirements=_hash(folder / REQUIREMENTS),
         example=_hash(folder / EXAMPLE),
+        config=dict(source.config),
     )
 
 
@@ -154,9 +155,10 @@ def _complete(locked: Manifest, source: VersionSource, folder: Path, description
     if description.sample is not None:
         (folder / SAMPLE).write_bytes(msgspec.json.encode(description.sample))
     signature = description.signature
+    outputs = [msgspec.structs.replace(spec, labels=source.labels.get(spec.name, ())) for spec in signature.outputs]
     return msgspec.structs.replace(
         locked,
-        signature=msgspec.structs.replace(signature, answers=signature.answers or source.answers),
+        signature=msgspec.structs.replace(signature, outputs=tuple(outputs), answers=signature.answers or source.answers),
         idempotent=description.idempotent,
         platform=description.platform,
         sample=_hash(folder / SAMPLE),

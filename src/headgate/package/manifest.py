@@ -16,6 +16,7 @@ import hashlib
 import re
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -53,6 +54,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A batch may be run again after its replica died."""
     platform: str = ""
     """For the metadata of the Open Inference Protocol: ``onnxruntime_onnx``."""
+    config: dict[str, Any] = {}
+    """What is shown of the model's own configuration, in the words of the tool whose folder it was."""
     origin: str = "file"
     """Whose it was: ``file``, ``python``, or another tool's folder: ``mlflow``, ``truss``, later ``triton``, ``tfserving``."""
     python: str | None = None

@@ -22,6 +22,8 @@ class TensorSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     content: str = ""
     """What the elements of a BYTES tensor are, where protocols that speak JSON must know: ``json``, a JSON document each (a client sends
     and gets the value itself); ``binary``, any bytes (base64 where a protocol says so); empty: text."""
+    labels: tuple[str, ...] = ()
+    """Of an output, what the classes are called that its values are scores of, by their number; empty where there is no name."""
 
 
 class Signature(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -40,6 +42,17 @@ class Signature(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     answers: str = ""
     """How protocols that answer with a whole table (MLflow's) lay it out: ``records``, an object with all outputs for each row;
     ``columns``, the outputs by name, each whole; empty: one value for each row where there is one output, else ``records``."""
+    name: str = ""
+    """What the framework calls it, where it has names for signatures; empty: what is meant where nobody says which."""
+    method: str = ""
+    """What the framework says it was saved for: ``classify`` or ``regress``; empty: nothing in particular."""
+    further: tuple[Signature, ...] = ()
+    """Others by which the same model can be run. Each has a name, and none has further ones."""
+
+    @property
+    def each(self) -> tuple[Signature, ...]:
+        """This one and the further ones. The place is the number by which a batch says which one it is for."""
+        return (self, *self.further)
 
     def input(self, name: str) -> TensorSpec | None:
         """Return the input called ``name``, or None."""

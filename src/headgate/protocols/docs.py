@@ -10,7 +10,7 @@ from typing import ClassVar
 from headgate.errors import NotReady, Unsupported
 from headgate.package.signature import TensorSpec
 from headgate.protocols.base import Catalogue, DeploymentView, InferRequest, InferResponse, Plan, Protocol, Reply, Request, Route
-from headgate.protocols.base.shown import shown_row
+from headgate.protocols.base.shown import WHOLE_SEQUENCE, shown_row
 from headgate.tensors import Buffer
 
 _HTML = b"text/html; charset=utf-8"
@@ -59,7 +59,11 @@ def _section(deployment: DeploymentView) -> str:
         plan = deployment.plan(None)
     except NotReady as error:
         return f"<section><h2>{name}</h2><p class=bad>{escape(str(error))}</p></section>"
-    row = json.dumps(shown_row(deployment.example(), plan.signature))
+    row, path = shown_row(deployment.example(), plan.signature), f"/predict/{name}"
+    said = f"<code>POST {path}</code> rows"
+    if plan.stateful:
+        row, path = row | WHOLE_SEQUENCE, f"/v2/models/{name}/generate"
+        said = f"<code>POST {path}</code> a request of a sequence"
     state = "ready" if deployment.ready else "not ready"
     versions = ", ".join(map(str, deployment.versions()))
     infers = "generate_stream</code> parts, as they come" if plan.streams else "infer</code> Open Inference Protocol"
@@ -68,8 +72,8 @@ def _section(deployment: DeploymentView) -> str:
         f"<p>{escape(deployment.platform(None))}, version {versions}</p>"
         f"<table><tr><th>input</th><th>type</th><th>shape</th></tr>{_rows(plan.signature.inputs)}"
         f"<tr><th>output</th><th></th><th></th></tr>{_rows(plan.signature.outputs)}</table>"
-        f"<p><code>POST /predict/{name}</code> rows &middot; <code>POST /v2/models/{name}/{infers}</p>"
-        f'<form data-path="/predict/{name}"><textarea rows=6 spellcheck=false>{escape(row)}</textarea>'
+        f"<p>{said} &middot; <code>POST /v2/models/{name}/{infers}</p>"
+        f'<form data-path="{path}"><textarea rows=6 spellcheck=false>{escape(json.dumps(row))}</textarea>'
         "<button>Send</button><pre hidden></pre></form></section>"
     )
 

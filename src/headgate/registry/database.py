@@ -21,7 +21,7 @@ from sqlalchemy.orm import DeclarativeBase, Session
 from headgate.errors import Conflict, HeadgateError, NotReady, StorageFull
 from headgate.home import check_room
 
-HEAD = "0001"
+HEAD = "0002"
 """The newest revision in ``migrations/versions``: what this code reads and writes."""
 BUSY_SECONDS = 5.0
 """How long a writer waits for another before it is told to come again."""

@@ -51,6 +51,14 @@ class Described(NamedTuple):
     """It answers in parts: `Runtime.stream` is called, for one request at a time, and there is no batch axis."""
     stateful: bool = False
     """It keeps state between the requests of a sequence, and its parameters say to which one a request belongs."""
+    name: str = ""
+    """Of the signature, where the framework has names for them; empty: what is meant where nobody says which."""
+    method: str = ""
+    """What the framework says the signature was saved for: ``classify`` or ``regress``."""
+    further: tuple[Described, ...] = ()
+    """The other signatures by which the model can be run (`Runtime.predict_by`); each has a name."""
+    remarks: tuple[str, ...] = ()
+    """Sentences about the signatures, for people: which cannot be served, and why."""
 
 
 class NeedsExample(Exception):
@@ -208,6 +216,10 @@ class Runtime(ABC):
         except RowsFailed as failed:
             raise next(iter(failed.errors.values())) from None
 
+    def predict_by(self, signature: str, inputs: Arrays, parameters: Mapping[str, object]) -> Arrays:
+        """Run one batch by the further signature of that name, as `predict` does by the first."""
+        raise NotImplementedError(f"{self.title} models have one signature")
+
     def stream(self, inputs: Arrays, parameters: Mapping[str, object]) -> Generator[Arrays, None, None]:
         """Run one request of a model that is described as one that answers in parts; ``inputs`` as for `predict`, valid to the end.
 
@@ -218,6 +230,27 @@ class Runtime(ABC):
     def unload(self) -> None:
         """Let go of the model. The process usually ends right after."""
         return
+
+
+class BySignature(Runtime):
+    """A loaded model as it is run by one of its further signatures. Nothing is loaded twice: it is there as long as the model is."""
+
+    title = "one signature of a model"
+
+    def __init__(self, model: Runtime, name: str) -> None:
+        self._model = model
+        self._name = name
+
+    def load(self, path: Path, *, attribute: str, device: str, threads: int) -> None:
+        """Nothing to do."""
+
+    def describe(self, example: Arrays | None) -> Described:
+        """Return what the model says of this signature."""
+        return next(each for each in self._model.describe(example).further if each.name == self._name)
+
+    def predict(self, inputs: Arrays, parameters: Mapping[str, object]) -> Arrays:
+        """Run one batch by this signature."""
+        return self._model.predict_by(self._name, inputs, parameters)
 
 
 CONTRACT = Runtime

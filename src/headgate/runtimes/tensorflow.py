@@ -6,7 +6,7 @@ import contextlib
 import os
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -15,10 +15,24 @@ from headgate.runtimes.base import Arrays, Described, Runtime, TensorSpec
 from headgate.tensors import BY_NUMPY
 
 _DTYPES = BY_NUMPY | {"bfloat16": "BF16", "string": "BYTES"}
+_DEFAULT = "serving_default"
+"""The signature that is meant where nobody says which."""
+_METHODS = {"tensorflow/serving/classify": "classify", "tensorflow/serving/regress": "regress"}
+
+
+class _Function(NamedTuple):
+    """One signature, traced."""
+
+    call: Callable[[dict[str, Any]], Any]
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    dtypes: Mapping[str, Any]
+    """TensorFlow's, by input."""
+    method: str = ""
 
 
 class TensorflowRuntime(Runtime):
-    """A SavedModel by its signature ``serving_default`` (or its only one), or a Keras model.
+    """A SavedModel by its signatures, first of all ``serving_default``, or a Keras model.
 
     Names are those of the signature; for Keras, of the input and output layers.
     """
@@ -43,53 +57,75 @@ class TensorflowRuntime(Runtime):
             tf.config.threading.set_inter_op_parallelism_threads(1)
         self._tf = tf
         self._device = "/CPU:0" if device == "cpu" else f"/GPU:{device.partition(':')[2] or 0}"
+        self._remarks: list[str] = []
         try:
             with tf.device(self._device):
-                if path.is_dir():
-                    self._load_folder(path)
-                else:
-                    self._load_keras(path)
+                self._functions = self._folder(path) if path.is_dir() else self._keras(path)
         except UnsupportedModel:
             raise
         except Exception as error:
             raise self.unreadable(path, error) from error
+        self._first = next(iter(self._functions.values()))
 
     def describe(self, example: Arrays | None) -> Described:
-        """Read the signature."""
-        infos = [*self._inputs, *self._outputs]
-        unknown = [info.shape for info in infos if not info.shape]
-        fixed = any(info.shape and info.shape[0] != -1 for info in infos)
-        return Described(self._inputs, self._outputs, False if fixed or not self._inputs else None if unknown else True)
+        """Read the signatures."""
+        first, *further = (_described(name, function) for name, function in self._functions.items())
+        name = "" if first.name == _DEFAULT else first.name
+        return first._replace(name=name, further=tuple(further), remarks=tuple(self._remarks))
 
     def predict(self, inputs: Arrays, parameters: Mapping[str, object]) -> Arrays:
         """Call the traced function."""
+        return self._run(self._first, inputs)
+
+    def predict_by(self, signature: str, inputs: Arrays, parameters: Mapping[str, object]) -> Arrays:
+        """Call that of another signature."""
+        return self._run(self._functions[signature], inputs)
+
+    def _run(self, function: _Function, inputs: Arrays) -> Arrays:
         tf = self._tf
         with tf.device(self._device):
-            results = self._function({name: tf.constant(array, dtype=self._dtypes[name]) for name, array in inputs.items()})
+            results = function.call({name: tf.constant(array, dtype=function.dtypes[name]) for name, array in inputs.items()})
         return {name: _array(value) for name, value in results.items()}
 
-    def _load_folder(self, path: Path) -> None:
+    def _folder(self, path: Path) -> dict[str, _Function]:
+        """Return the signatures of a SavedModel that can be served, the one that is meant where nobody says which first."""
         # Kept: the functions of a signature hold their variables weakly.
         self._loaded = self._tf.saved_model.load(str(path))
         signatures = self._loaded.signatures
-        names = [name for name in signatures if not name.startswith("__")]
-        name = "serving_default" if "serving_default" in names else names[0] if len(names) == 1 else None
-        if name is None:
+        # The file keeps them in a map, whose order changes from load to load, and that of a signature must not.
+        names = sorted((name for name in signatures if not name.startswith("__")), key=lambda name: (name != _DEFAULT, name))
+        if not names:
             raise UnsupportedModel(
-                f"{path.name} has the signatures {names}, and none is called 'serving_default': save it with "
+                f"{path.name} has no signature: save it with "
                 "tf.saved_model.save(model, folder, signatures={'serving_default': function})"
             )
-        function = signatures[name]
+        saved = self._definitions(path)
+        found: dict[str, _Function] = {}
+        for name in names:
+            try:
+                found[name] = _function(signatures[name], saved[name])
+            except UnsupportedModel as error:
+                if name == _DEFAULT or len(names) == 1:
+                    raise
+                self._remarks.append(f"the signature {name!r} is left out: {error}")
+        if not found:
+            raise UnsupportedModel(f"{path.name} has no signature that can be served: {'; '.join(self._remarks)}")
+        first, *others = found
+        if others and first != _DEFAULT:
+            self._remarks.append(f"none of the signatures is called {_DEFAULT!r}, so {first!r} is meant where nobody says which")
+        return found
 
-        def call(feed: dict[str, Any]) -> Any:
-            return function(**feed)
+    def _definitions(self, path: Path) -> dict[str, Any]:
+        """Return the signatures as the file has them, by their names: what they were saved for is nowhere else."""
+        saved = self.framework("tensorflow.core.protobuf.saved_model_pb2").SavedModel()
+        file = path / "saved_model.pb"
+        if file.is_file():
+            saved.ParseFromString(file.read_bytes())
+        else:
+            self.framework("google.protobuf.text_format").Parse(file.with_suffix(".pbtxt").read_text(), saved)
+        return {name: found for graph in saved.meta_graphs for name, found in graph.signature_def.items()}
 
-        self._function: Callable[[dict[str, Any]], Any] = call
-        # The file keeps them in a map, whose order changes from load to load, and a signature must not.
-        inputs, outputs = function.structured_input_signature[1], function.structured_outputs
-        self._describe_as(dict(sorted(inputs.items())), dict(sorted(outputs.items())))
-
-    def _load_keras(self, path: Path) -> None:
+    def _keras(self, path: Path) -> dict[str, _Function]:
         tf, keras = self._tf, self.framework("keras")
         model = keras.saving.load_model(str(path), compile=False, safe_mode=True)
         if not getattr(model, "inputs", None):
@@ -104,12 +140,31 @@ class TensorflowRuntime(Runtime):
             return result if isinstance(result, dict) else dict(zip(outputs, keras.tree.flatten(result), strict=True))
 
         traced = tf.function(call, input_signature=[specs]).get_concrete_function()
-        self._function = traced
-        self._describe_as(specs, traced.structured_outputs)
+        return {_DEFAULT: _described_by(traced, specs, traced.structured_outputs)}
 
-    def _describe_as(self, inputs: Mapping[str, Any], outputs: Mapping[str, Any]) -> None:
-        self._inputs, self._outputs = tuple(_infos(inputs.items())), tuple(_infos(outputs.items()))
-        self._dtypes = {name: spec.dtype for name, spec in inputs.items()}
+
+def _function(signature: Any, saved: Any) -> _Function:
+    """Return one signature of a SavedModel. Raises `UnsupportedModel` where an input or output cannot be sent."""
+    for name, info in (*saved.inputs.items(), *saved.outputs.items()):
+        if info.WhichOneof("encoding") != "name":
+            raise UnsupportedModel(
+                f"{name!r} is sparse or composed of several tensors, and no request holds such: make it dense in the model"
+            )
+    inputs, outputs = signature.structured_input_signature[1], signature.structured_outputs
+    if not outputs:
+        raise UnsupportedModel("it has no outputs")
+
+    def call(feed: dict[str, Any]) -> Any:
+        return signature(**feed)
+
+    return _described_by(call, dict(sorted(inputs.items())), dict(sorted(outputs.items())), _METHODS.get(saved.method_name, ""))
+
+
+def _described_by(
+    call: Callable[[dict[str, Any]], Any], inputs: Mapping[str, Any], outputs: Mapping[str, Any], method: str = ""
+) -> _Function:
+    dtypes = {name: spec.dtype for name, spec in inputs.items()}
+    return _Function(call, tuple(_infos(inputs.items())), tuple(_infos(outputs.items())), dtypes, method)
 
 
 def _infos(specs: Iterable[tuple[str, Any]]) -> Iterable[TensorSpec]:
@@ -121,6 +176,14 @@ def _infos(specs: Iterable[tuple[str, Any]]) -> Iterable[TensorSpec]:
             )
         sizes = [] if spec.shape.rank is None else spec.shape.as_list()
         yield TensorSpec(name, dtype, tuple(-1 if size is None else int(size) for size in sizes))
+
+
+def _described(name: str, function: _Function) -> Described:
+    infos = [*function.inputs, *function.outputs]
+    unknown = [info.shape for info in infos if not info.shape]
+    fixed = any(info.shape and info.shape[0] != -1 for info in infos)
+    batched = False if fixed or not function.inputs else None if unknown else True
+    return Described(function.inputs, function.outputs, batched, name=name, method=function.method)
 
 
 def _array(value: Any) -> np.ndarray[Any, Any]:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from headgate.errors import InvalidRequest, NotReady, Overloaded
-from headgate.journal import Wish, WishKind, encode_wish
+from headgate.errors import NotReady, Overloaded, by_code
+from headgate.journal import Wish, WishedModel, WishKind, encode_wish
 from headgate.protocols.base import Later, Reply
 from headgate.routes import decode_answer
 from headgate.serving import link
@@ -41,15 +41,15 @@ class Administration:
                 retry_after=None,
             )
 
-    def wish(self, kind: WishKind, model: str, reply: Reply) -> Later:
+    def wish(self, kind: WishKind, model: str, reply: Reply, models: tuple[WishedModel, ...] = ()) -> Later:
         """Ask control for something; ``reply`` is the answer once it is done. Raises `NotReady` where nobody may, or nobody hears."""
         self.check()
         if len(self._open) >= MOST_WISHES:
             raise Overloaded(f"{MOST_WISHES} models are being loaded or unloaded; retry later")
         self._number += 1
-        wish, later = Wish(number=self._number, kind=kind, model=model), Later(reply)
+        wish, later = Wish(number=self._number, kind=kind, model=model, models=models), Later(reply)
         if not self.send(_frame(wish)):
-            raise NotReady(f"control, which would {kind} '{model}', is not there at the moment; nothing was changed, retry")
+            raise NotReady(f"control, which would {kind} {_what(wish)}, is not there at the moment; nothing was changed, retry")
         self._open[wish.number] = wish, later, self._now() + WISH_SECONDS
         return later
 
@@ -63,7 +63,7 @@ class Administration:
         answer = decode_answer(payload)
         _, later, _ = self._open.pop(answer.number, (None, None, 0.0))
         if later is not None:
-            later.settle(InvalidRequest(answer.error) if answer.error else None)
+            later.settle(by_code(answer.code, answer.error) if answer.error else None)
 
     def expire(self, now: float) -> None:
         """Let clients go that have waited long enough."""
@@ -72,11 +72,15 @@ class Administration:
                 del self._open[number]
                 later.settle(
                     NotReady(
-                        f"'{wish.model}' has not been {wish.kind}ed within {WISH_SECONDS:g} s; it may still be: POST /v2/repository/index "
+                        f"{_what(wish)} has not been {wish.kind}ed within {WISH_SECONDS:g} s; it may still be: POST /v2/repository/index "
                         "says how it is",
                         retry_after=None,
                     )
                 )
+
+
+def _what(wish: Wish) -> str:
+    return f"'{wish.model}'" if wish.model else "the configuration"
 
 
 def _frame(wish: Wish) -> bytes:

@@ -6,13 +6,15 @@ from collections.abc import Iterable
 
 from headgate.clock import Clock
 from headgate.errors import InvalidRequest, UnknownModel, did_you_mean
-from headgate.journal import WishKind
+from headgate.journal import Pull, WishedModel, WishKind
 from headgate.protocols.base import Later, Reply
 from headgate.routes import RouteTable
 from headgate.serving.administration import Administration
 from headgate.serving.deployment import Deployment
 from headgate.serving.kinds import revision_of
 from headgate.serving.metrics import Metrics
+from headgate.serving.mirror import Mirrors
+from headgate.serving.outcomes import OutcomeStreams
 from headgate.serving.revision import Revision
 from headgate.serving.sequences import Sequences
 from headgate.telemetry import Labels
@@ -31,6 +33,8 @@ class Catalogue:
         self._by_name: dict[str, Deployment] = {}
         self._sequences: dict[str, Sequences] = {}
         """By deployment, open ones of all its revisions."""
+        self.outcomes = OutcomeStreams(int(clock.wall() * 1e6))
+        self.mirrors = Mirrors(clock.monotonic, metrics)
         self._metrics = metrics
         self._clock = clock
 
@@ -39,7 +43,7 @@ class Catalogue:
         self.table = table
         old, self.revisions = self.revisions, {}
         deployments = {}
-        self._sequences = {route.name: self._sequences.get(route.name) or Sequences() for route in table.deployments}
+        self._sequences = {route.name: self._sequences.get(route.name, Sequences()) for route in table.deployments}
         for route in table.deployments:
             for entry in route.revisions:
                 revision = old.pop(entry.name, None)
@@ -48,7 +52,10 @@ class Catalogue:
                 else:
                     revision.update(route, entry)
                 self.revisions[entry.name] = revision
-            deployments[route.name] = Deployment(route, self.revisions, self._clock)
+            mirror = self.mirrors.of(route, self.revisions)
+            deployments[route.name] = Deployment(route, self.revisions, self._clock, self.outcomes.of(route), mirror)
+        self.outcomes.keep(table)
+        self.mirrors.keep(table)
         self._by_name = deployments
         for gone in old.values():
             gone.close()
@@ -96,9 +103,13 @@ class Catalogue:
         """Raises `NotReady` where clients may not load and unload models."""
         self.administration.check()
 
-    def wish(self, kind: WishKind, model: str, reply: Reply) -> Later:
-        """Have control load or unload a model: see `Administration.wish`."""
-        return self.administration.wish(kind, model, reply)
+    def wish(self, kind: WishKind, model: str, reply: Reply, models: tuple[WishedModel, ...] = ()) -> Later:
+        """Have control load or unload a model, or a list of them: see `Administration.wish`."""
+        return self.administration.wish(kind, model, reply, models)
+
+    def pulled(self, pull: Pull, now: float) -> bytes:
+        """Return the answer to control, which asks what has become of the requests of a rollout, and of their copies."""
+        return self.outcomes.answer(pull, now, self.mirrors.report(pull))
 
     def expire_sequences(self, now: float) -> None:
         """Close sequences that have been idle for too long."""

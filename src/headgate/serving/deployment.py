@@ -10,10 +10,14 @@ from typing import Any
 
 from headgate.clock import Clock
 from headgate.errors import NotReady, UnknownModel
-from headgate.protocols.base import Plan, Statistics, VersionState
+from headgate.journal import Arm, OutcomeBit
+from headgate.protocols.base import InferRequest, Plan, Statistics, VersionState
 from headgate.routes import DeploymentRoute, RevisionRoute
+from headgate.serving.mirror import Mirror
+from headgate.serving.outcomes import Decision, Outcomes
 from headgate.serving.revision import Revision
 from headgate.serving.statistics import of_version
+from headgate.serving.steering import Steering, bucket, hashed
 
 WHOLE = 10_000
 """The shares of a split add up to this."""
@@ -22,9 +26,31 @@ WHOLE = 10_000
 class Deployment:
     """Made anew with every routing table; the revisions in it live on."""
 
-    __slots__ = ("_bounds", "_by_version", "_clock", "_only", "_order", "_revisions", "name", "route", "timeout")
+    __slots__ = (
+        "_arms",
+        "_bounds",
+        "_by_version",
+        "_clock",
+        "_only",
+        "_order",
+        "_revisions",
+        "_salt",
+        "_share",
+        "mirror",
+        "name",
+        "outcomes",
+        "route",
+        "timeout",
+    )
 
-    def __init__(self, route: DeploymentRoute, revisions: Mapping[str, Revision], clock: Clock) -> None:
+    def __init__(
+        self,
+        route: DeploymentRoute,
+        revisions: Mapping[str, Revision],
+        clock: Clock,
+        outcomes: Outcomes | None = None,
+        mirror: Mirror | None = None,
+    ) -> None:
         self.route = route
         self.name = route.name
         self.timeout = route.timeout
@@ -36,19 +62,68 @@ class Deployment:
         # Newest last in the table, so that of several revisions of one version the newest stays.
         self._by_version = {revision.version: revision for revision in self._revisions}
         self._clock = clock
+        self.outcomes = outcomes
+        """Where they are told while a rollout is under way."""
+        self.mirror = mirror
+        """Who copies requests for a shadow, while one is on."""
+        rollout = route.rollout
+        self._arms = {} if rollout is None else {rollout.candidate: Arm.CANDIDATE, rollout.baseline: Arm.BASELINE}
+        self._share = sum(weight.share for weight in split if rollout is not None and weight.revision == rollout.candidate) / WHOLE
+        """The candidate's, 0 to 1."""
+        self._salt = b"" if rollout is None else f"{route.name}/{rollout.number}".encode()
 
-    def choose(self, version: str | None, draw: Callable[[], float]) -> Revision:
-        """Return the revision for one request: the version asked for, else one by the weights and ``draw`` in [0, 1).
+    def choose(self, version: str | None, draw: Callable[[], float], steering: Steering | None = None) -> Revision:
+        """Return the revision for one request: the one it asks for, else one by the weights and its key, or ``draw`` in [0, 1).
 
-        Raises `UnknownModel` for a version that is not served and `NotReady` while nothing is.
+        Raises `UnknownModel` for a version or revision that is not served and `NotReady` while nothing is.
         """
+        if steering is not None:
+            if steering.revision is not None:
+                return self._named(steering.revision)
+            if version is None and steering.key is not None and len(self._order) > 1:
+                return self._at(bucket(hashed(self._salt, steering.key)))
         if version is not None:
             return self._pinned(version)
         if self._only is not None:
             return self._only
         if not self._order:
             raise NotReady(f"model '{self.name}' is not at ready state: no revision of it serves yet; retry later")
-        return self._order[bisect_right(self._bounds, int(draw() * WHOLE))]
+        return self._at(int(draw() * WHOLE))
+
+    def _at(self, place: int) -> Revision:
+        """Return whose share ``place``, of 0 to 9,999, falls into. The candidate's is at the end, so it only gains as it grows."""
+        drawn = self._order[bisect_right(self._bounds, place)]
+        # A candidate whose replicas have gone costs nobody his answer: the stable revision comes first in a split.
+        return drawn if drawn.links else self._order[0]
+
+    def decided(self, revision: Revision, version: str | None, steering: Steering | None, request: InferRequest) -> Decision | None:
+        """Return where the outcome of a request is to be written that was sent to ``revision``; None where it was no matter of chance."""
+        rollout, arm = self.route.rollout, self._arms.get(revision.name)
+        if self.outcomes is None or rollout is None or arm is None or version is not None:
+            return None
+        if steering is not None and steering.revision is not None:
+            return None
+        # While the candidate has no replica nothing can be drawn for it.
+        weight = self._share if len(self._order) < 2 or self._order[-1].links else 0.0
+        key = hashed(self._salt, steering.key) if steering is not None and steering.key is not None else 0
+        decision = self.outcomes.decide(request, arm, weight, key, rollout)
+        if request.arrived < revision.warm_at:
+            # Known before there is an outcome: were it said of answers alone, or of errors, the others would count too much.
+            decision.bits = OutcomeBit.WARMUP
+        return decision
+
+    def _named(self, name: str) -> Revision:
+        rollout = self.route.rollout
+        stable = self._order[0].name if self._order else None
+        wanted = {"stable": rollout.baseline if rollout else stable, "candidate": rollout.candidate if rollout else None}.get(
+            name, name
+        )
+        found = next((revision for revision in self._revisions if revision.name == wanted), None)
+        if found is None:
+            there = ", ".join(revision.name for revision in self._revisions) or "none"
+            why = "no rollout is under way" if name == "candidate" and rollout is None else f"there are: {there}"
+            raise UnknownModel(f"x-headgate-revision: '{self.name}' has no revision {name[:100]!r}; {why}", self.name, None)
+        return found
 
     def _pinned(self, version: str) -> Revision:
         found = self._by_version.get(version)
@@ -67,8 +142,8 @@ class Deployment:
 
     @property
     def ready(self) -> bool:
-        """Whether any request would be computed now, whichever revision it draws."""
-        return bool(self._order) and all(revision.ready for revision in self._order)
+        """Whether any request would be computed now: the stable revision takes those of a candidate that cannot."""
+        return bool(self._order) and self._order[0].ready
 
     @property
     def dialect(self) -> str:

@@ -3,9 +3,10 @@
     HEADGATE_CONFIG='{"path", "attribute", "runtime", "device", "threads", "example"}' python -P .../bootstrap.py describe
 
 prints ``{"signature": {"inputs", "outputs", "batched", "parameters"}, "idempotent", "platform", "load_seconds"}``, with ``"streams"`` in
-the signature of a model that answers in parts and ``"answers"`` where tables have a layout, ``"warning"`` where the model could not be
-run, and ``"sample"``, a row that it takes, where made-up values may be refused; or ``{"error": {"code", "message"}}`` with a code of
-`headgate.errors`, and then exits with 1.
+the signature of a model that answers in parts, ``"answers"`` where tables have a layout, ``"name"``, ``"method"`` and ``"further"`` where
+the framework has names for signatures, ``"warning"`` where the model could not be run or a signature is left out, and ``"sample"``, a row
+that it takes, where made-up values may be refused; or ``{"error": {"code", "message"}}`` with a code of `headgate.errors`, and then exits
+with 1.
 Whatever the model prints goes to standard error. Replica side: standard library and NumPy.
 """
 
@@ -22,7 +23,7 @@ from typing import Any
 from headgate import plugins
 from headgate.errors import HeadgateError, MissingDependency, PackageError, UnsupportedModel
 from headgate.runtimes.base import Described, NeedsExample, Runtime, TensorSpec, said
-from headgate.serving.dryrun import dry_run
+from headgate.serving.dryrun import dry_run, further_runs
 from headgate.serving.example import read_example
 
 
@@ -42,7 +43,7 @@ def describe(config: dict[str, Any]) -> dict[str, Any]:
         ) from error
     outcome = dry_run(runtime, described, example)
     outputs = [info._replace(content=runtime.contents.get(info.name, info.content)) for info in outcome.described.outputs or ()]
-    described = outcome.described._replace(outputs=tuple(outputs))
+    described, sentences = further_runs(runtime, outcome.described._replace(outputs=tuple(outputs)), example)
     answer = {
         "signature": _signature(described, runtime.answers),
         "idempotent": runtime.pure,
@@ -50,7 +51,7 @@ def describe(config: dict[str, Any]) -> dict[str, Any]:
         "load_seconds": round(seconds, 3),
     }
     sample = _sample(runtime, described) if example is None else None
-    found = {"warning": outcome.warning, "sample": sample}
+    found = {"warning": "; ".join(filter(None, [outcome.warning, *sentences])), "sample": sample}
     return answer | {key: value for key, value in found.items() if value}
 
 
@@ -101,6 +102,9 @@ def _signature(described: Described, answers: str) -> dict[str, Any]:
         **({"stateful": True} if described.stateful else {}),
         **({"streams": True} if described.streams else {}),
         **({"answers": answers} if answers else {}),
+        **({"name": described.name} if described.name else {}),
+        **({"method": described.method} if described.method else {}),
+        **({"further": [_signature(each, "") for each in described.further]} if described.further else {}),
     }
 
 

@@ -23,11 +23,12 @@ async def drain(gateway: Gateway, delay: float, limit: float, listener: socket.s
     stopped first, the kernel would let in some whom nobody hears. From then on what is in flight has at most ``limit`` seconds.
     """
     gateway.begin_drain()
+    gateway.catalogue.mirrors.stop()
     await asyncio.sleep(delay)
     await _until(gateway.now, lambda: not listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN), PORT_SECONDS)
     stop_listening()
     await _until(gateway.now, lambda: not gateway.connections, LAST_CALL_SECONDS)
-    for connection in gateway.connections:
+    for connection in list(gateway.connections):
         connection.drain()
     revisions = gateway.catalogue.revisions
     await _until(gateway.now, lambda: not any(revision.inflight for revision in revisions.values()), limit)

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from headgate.errors import PackageError, did_you_mean
-from headgate.runtimes.base import Arrays, Described, Runtime, TensorSpec, named, said
+from headgate.runtimes.base import Arrays, BySignature, Described, Runtime, TensorSpec, named, said
 from headgate.serving.example import documents, is_tensor, kind_of
 from headgate.tensors import DTYPES, dtype_of
 
@@ -64,6 +64,32 @@ def dry_run(runtime: Runtime, described: Described, example: Arrays | None) -> O
             continue
         return Outcome(described._replace(outputs=_outputs(described, seen, False), batched=False))
     return Outcome(*_not_run(described, given, last))
+
+
+def further_runs(runtime: Runtime, described: Described, example: Arrays | None) -> tuple[Described, list[str]]:
+    """Run the model by each of its further signatures too, on ``example`` where it fits, and complete them in ``described``.
+
+    Returns a sentence for each that is left out, since nothing can be said of it, and for each that was not run.
+    """
+    kept: list[Described] = []
+    sentences = list(described.remarks)
+    for each in described.further:
+        try:
+            outcome = dry_run(BySignature(runtime, each.name), each, _if_it_fits(each.inputs, example))
+        except PackageError as error:
+            sentences.append(f"the signature {each.name!r} is left out: {error}")
+            continue
+        kept.append(outcome.described)
+        sentences += [f"the signature {each.name!r}: {outcome.warning}"] if outcome.warning else []
+    return described._replace(further=tuple(kept)), sentences
+
+
+def _if_it_fits(infos: Sequence[TensorSpec], example: Arrays | None) -> Arrays | None:
+    """Return the example, which was made for another signature, where it is one for these inputs too."""
+    try:
+        return None if example is None or not _fitted(infos, example) else example
+    except PackageError:
+        return None
 
 
 def first_parts(runtime: Runtime, inputs: Arrays) -> list[Arrays]:

@@ -30,13 +30,12 @@ from headgate.serving.metrics import Metrics
 from headgate.serving.replicas import ReplicaLink
 from headgate.serving.revision import Revision
 from headgate.serving.wire.exchange import Exchange
-from headgate.serving.wire.grpc_streams import call_of
+from headgate.serving.wire.grpc_streams import kind_of_call
 from headgate.serving.wire.head import Head
 from headgate.serving.wire.heads import Heads
 from headgate.serving.wire.http1 import HttpConnection
 from headgate.serving.wire.http2.settings import Http2Limits
-from headgate.serving.wire.http2.stream import Stream
-from headgate.serving.wire.streams import GatewayConnection, HttpStream
+from headgate.serving.wire.streams import GatewayConnection, HttpStream, RequestStream
 from headgate.tensors import Buffer
 
 TICK_SECONDS = 0.02
@@ -66,21 +65,25 @@ class Gateway:
         self.ids = EventIds(clock)
         self.loop: asyncio.AbstractEventLoop
         self.heads = Heads(endpoints, limits)
-        self.stream_kinds: Mapping[str, Callable[..., Stream]] = {"http": HttpStream, "grpc": call_of}
+        self.stream_kinds: Mapping[str, Callable[[Head], type[RequestStream]]] = {
+            "http": lambda _: HttpStream,
+            "grpc": kind_of_call,
+        }
         self.http2_limits = Http2Limits(
             head_seconds=limits.head_seconds, body_seconds=limits.body_seconds, idle_seconds=limits.idle_seconds
         )
         self.metric = Metrics()
         self.catalogue = Catalogue(clock, self.metric, Administration(model_control, self.now))
+        self.catalogue.mirrors.turns = self
         self.links = Links(name, self.catalogue, self.now)
         self.listener_fd = -1
         self.draining = False
         self.ok_prefix = self.common_headers = b""
-        self._home = home
-        self._clock = clock
+        self._home, self._clock = home, clock
         self.access_log = access_log
         """Write one line for every request."""
-        self._connections: set[HttpConnection | GatewayConnection] = set()
+        self.connections: set[HttpConnection | GatewayConnection] = set()
+        """Those that are open."""
         self._dirty: set[Revision] = set()
         self._draw = random.Random().random  # noqa: S311  (it shares out traffic, it keeps no secret)
         self._second = 0
@@ -115,19 +118,19 @@ class Gateway:
                 message = protocol.parse(head, body)
                 address = protocol.address(head, message)
             deployment = self.catalogue.deployment(*address)
-            revision = deployment.choose(address[1], self._draw)
+            revision = deployment.choose(address[1], self._draw, head.steering)
         except HeadgateError as error:
             self.count_refused(error.status)
             exchange.fail(error)
             return
-        exchange.series = series = revision.series(protocol.name)
+        exchange.series = revision.series(protocol.name)
         try:
             request = protocol.decode(head, message, revision.plan)
             if revision.sequences is not None:
                 home = revision.sequences.home(request, revision, address[1] is not None)
                 if home is not revision:
                     revision, request = home, protocol.decode(head, message, home.plan)
-                    exchange.series = series = home.series(protocol.name)
+                    exchange.series = home.series(protocol.name)
             request.sink = exchange
             request.arrived = now
             timeout = deployment.timeout
@@ -137,13 +140,13 @@ class Gateway:
                 timeout = head.timeout
             request.deadline = now + timeout
             exchange.request = request
+            if deployment.outcomes is not None and revision.sequences is None:
+                request.decision = deployment.decided(revision, address[1], head.steering, request)
+            if deployment.mirror is not None:
+                deployment.mirror.watch(request, revision, address[1], head.steering, self._draw)
             revision.submit(request, now)
         except HeadgateError as error:
-            exchange.request = None
-            series.count_failed(error.status, self.now() - now)
-            if isinstance(error, Overloaded):
-                self.metric.add(self.metric.rejected, deployment=revision.deployment, revision=revision.name)
-            exchange.fail(error)
+            _not_taken(self, exchange, revision, error, now)
             return
         self.wake(revision)
 
@@ -180,6 +183,8 @@ class Gateway:
         owner = self.catalogue.revisions.get(exchange.series.revision)
         if owner is not None:
             owner.abandon(request)
+            if request.decision is not None:
+                request.decision.abandoned(self.now())
             self.metric.add(self.metric.abandoned, deployment=owner.deployment, revision=owner.name)
 
     # ---- the routing table and the replicas
@@ -224,14 +229,14 @@ class Gateway:
 
     def connected(self, connection: HttpConnection | GatewayConnection) -> bool:
         """Count a connection in; False if there are too many."""
-        self._connections.add(connection)
-        self.catalogue.connections = len(self._connections)
-        return len(self._connections) <= self.limits.connections
+        self.connections.add(connection)
+        self.catalogue.connections = len(self.connections)
+        return len(self.connections) <= self.limits.connections
 
     def disconnected(self, connection: HttpConnection | GatewayConnection) -> None:
         """Count it out."""
-        self._connections.discard(connection)
-        self.catalogue.connections = len(self._connections)
+        self.connections.discard(connection)
+        self.catalogue.connections = len(self.connections)
 
     def count_failure(self, request: InferRequest, error: HeadgateError, exchange: Exchange) -> None:
         """Count a request that was accepted and failed."""
@@ -270,7 +275,7 @@ class Gateway:
         self.links.watch(now)
         self.catalogue.administration.expire(now)
         self.catalogue.expire_sequences(now)
-        for connection in list(self._connections):
+        for connection in list(self.connections):
             connection.check(now)
         self.links.report()
 
@@ -281,14 +286,21 @@ class Gateway:
         self.draining = self.catalogue.draining = True
         self.links.report()
 
-    @property
-    def connections(self) -> list[HttpConnection | GatewayConnection]:
-        """Those that are open."""
-        return list(self._connections)
-
     # ---- words
 
     def log(self, event: str, text: str, **fields: Any) -> None:
         """Write one structured line."""
         line = {"at": round(self._clock.wall(), 3), "process": self.name, "event": event, "text": text}
         print(json.dumps(line | {key: value for key, value in fields.items() if value}), file=sys.stderr, flush=True)
+
+
+def _not_taken(gateway: Gateway, exchange: Exchange, revision: Revision, error: HeadgateError, arrived: float) -> None:
+    """Answer a request that ``revision`` did not take in: it could not be read, or there is no room for it."""
+    now, request = gateway.now(), exchange.request
+    if request is not None and request.decision is not None:
+        request.decision.failed(error, now)
+    exchange.request = None
+    exchange.series.count_failed(error.status, now - arrived)
+    if isinstance(error, Overloaded):
+        gateway.metric.add(gateway.metric.rejected, deployment=revision.deployment, revision=revision.name)
+    exchange.fail(error)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
-from itertools import pairwise
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import accumulate, pairwise
 from typing import Protocol as Interface
 
 from msgspec.structs import replace
@@ -17,6 +17,8 @@ _ROW = re.compile(r"(?<=', row )\d+")
 """The number in ``input 'x', row 3``: how models say which row is at fault, counted within what they were given."""
 _OUR_ROW = re.compile(r"(?<=\Arow )\d+(?=: )")
 """The number that `at_fault` puts before what a model says of one row."""
+_COPIED = 16 * 1024
+"""Bytes of an output up to which a copy for each request costs less than a view."""
 
 
 class Owner(Interface):
@@ -36,10 +38,11 @@ def split(request: InferRequest, plan: Plan, max_rows: int, owner: Owner) -> lis
     starts = [*range(0, request.rows, max_rows), request.rows]
     pieces = []
     for start, stop in pairwise(starts):
-        piece = InferRequest(len(plan.inputs))
+        piece = InferRequest.of(len(plan.inputs))
         piece.rows = stop - start
         piece.key, piece.parameters, piece.priority = request.key, request.parameters, request.priority
         piece.arrived, piece.deadline, piece.piece = request.arrived, request.deadline, True
+        piece.decision = request.decision
         pieces.append(piece)
     for index, shape in enumerate(request.shapes):
         if shape is None:
@@ -100,19 +103,16 @@ def _joined(answers: list[InferResponse]) -> tuple[list[OutputTensor], Batch]:
         sum(answer.batch.compute for answer in answers),
         sum(answer.batch.rows for answer in answers),
         max(answer.batch.finished for answer in answers),
+        answers[-1].batch.replica,
     )
     return outputs, batch
 
 
-def cut(outputs: list[OutputTensor], batch: list[InferRequest]) -> Iterator[tuple[InferRequest, list[OutputTensor]]]:
-    """Yield each request of a batch that still waits for its answer, with its own rows of the outputs."""
-    starts = [0]
-    for request in batch:
-        starts.append(starts[-1] + request.rows)
-    cuts = [_Cut(output, starts) for output in outputs]
-    for at, request in enumerate(batch):
-        if not request.done:
-            yield request, [each.piece(at, request.rows) for each in cuts]
+def cut(outputs: list[OutputTensor], batch: list[InferRequest]) -> Iterable[tuple[InferRequest, list[OutputTensor]]]:
+    """Return each request of a batch with its own rows of the outputs."""
+    rows = [request.rows for request in batch]
+    columns = [_pieces(output, rows) for output in outputs]
+    return zip(batch, map(list, zip(*columns, strict=True)), strict=True)
 
 
 def at_fault(batch: list[InferRequest], faults: Mapping[int, HeadgateError]) -> Iterator[tuple[InferRequest, HeadgateError]]:
@@ -127,17 +127,11 @@ def at_fault(batch: list[InferRequest], faults: Mapping[int, HeadgateError]) -> 
         start += request.rows
 
 
-class _Cut:
-    """One output of a batch, to be cut into the rows of its requests."""
-
-    __slots__ = ("_data", "_offsets", "_output", "_tail")
-
-    def __init__(self, output: OutputTensor, starts: list[int]) -> None:
-        self._output = output
-        self._tail = tuple(output.shape[1:])
-        self._data = memoryview(output.data)
-        self._offsets = row_offsets(output.dtype, output.data, output.shape, starts)
-
-    def piece(self, at: int, rows: int) -> OutputTensor:
-        output = self._output
-        return OutputTensor(output.name, output.dtype, (rows, *self._tail), self._data[self._offsets[at] : self._offsets[at + 1]])
+def _pieces(output: OutputTensor, rows: list[int]) -> list[OutputTensor]:
+    """Cut one output into pieces of so many rows."""
+    name, dtype, shape = output.name, output.dtype, output.shape
+    data = bytes(output.data) if len(output.data) <= _COPIED else memoryview(output.data)
+    offsets = row_offsets(dtype, data, shape, list(accumulate(rows, initial=0)))
+    shapes = {count: (count, *shape[1:]) for count in set(rows)}
+    cuts = zip(rows, pairwise(offsets), strict=True)
+    return [OutputTensor(name, dtype, shapes[count], data[start:stop]) for count, (start, stop) in cuts]

@@ -1,19 +1,20 @@
 """Frames between a gateway and whoever connects to its link socket: replicas, control, an adopting supervisor.
 
     frame    <u32 length of the rest> <u8 kind> <u8 flags> <u16 0> <u32 batch number> payload
-    tensors  <u16 tensors> <u16 0> <u32 rows> <u32 bytes of extra> <u32 0> <u64 nanoseconds>       the payload of BATCH and RESULT
+    tensors  <u16 tensors> <u16 signature> <u32 rows> <u32 bytes of extra> <u32 0> <u64 nanoseconds>     the payload of BATCH and RESULT
              per tensor: <u8 index> <u8 dtype> <u8 dimensions> <u8 where> <u32 0> <u64 bytes> <u64 offset> <i64 dimension>...
              extra, then the inline data, each tensor at a multiple of 16 from the start of the payload
-    extra    JSON: of a BATCH the parameters; of a RESULT what failed of it, {row: {code, message}}; empty where there is nothing to say
+    extra    JSON: of a BATCH the parameters; of a RESULT {failed: {row: {code, message}}, invalid: [row]}; empty where there is nothing
 
 A RESULT answers its BATCH, unless it has the flag MORE: then it is one part of the answer, and the last RESULT, without the flag, has no
 tensors. The replica sends parts as long as less than `WINDOW` of them is not granted yet; GRANT (``<u64 weight>``) says what the
 gateway's client has room for again, and CANCEL that nobody waits for further parts: the replica ends with the last RESULT. Both carry the
 number of the batch.
 
-A tensor is named by its index in the signature. It lies inline, or, from 64 KiB on, at ``offset`` of an arena: a memfd that
-the gateway handed over with WELCOME, one for requests and one for responses. One batch is under way on a link at a time, so an
-arena needs no allocator: every batch starts at 0. This file is on the replica's side too: standard library only; never pickle.
+A BATCH names its signature by its number among those of the model, and a tensor is named by its index in the signature. It lies inline,
+or, from 64 KiB on, at ``offset`` of an arena: a memfd that the gateway handed over with WELCOME, one for requests and one for responses.
+One batch is under way on a link at a time, so an arena needs no allocator: every batch starts at 0. This file is on the replica's side
+too: standard library only; never pickle.
 """
 
 from __future__ import annotations
@@ -26,7 +27,9 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 PROTOCOL = 1
-HELLO, WELCOME, READY, FAILED, BATCH, RESULT, ERROR, ROUTES, REPORT, LISTENERS, BYE, GRANT, CANCEL, WISH, ANSWER = range(1, 16)
+HELLO, WELCOME, READY, FAILED, BATCH, RESULT, ERROR, ROUTES, REPORT, LISTENERS, BYE, GRANT, CANCEL, WISH, ANSWER, PULL, OUTCOMES = (
+    range(1, 18)
+)
 
 MORE = 1
 """Flag of a RESULT: a part, which others follow."""
@@ -38,6 +41,8 @@ _TENSOR = [struct.Struct(f"<BBBBIQQ{n}q") for n in range(33)]
 INLINE, ARENA = 0, 1
 ARENA_FROM = 64 * 1024
 """Bytes from which a tensor goes through shared memory (80 us instead of 1.4 ms for 602 KB)."""
+CHECK = 1
+"""Flag of a BATCH: say which rows of the answer hold NaN or infinity."""
 WINDOW = ARENA_FROM
 """Weight of the parts that may be on their way to a client. A part in the arena weighs no less, so there is one of them at a time."""
 LARGEST = 1 << 30
@@ -79,6 +84,8 @@ class Message(NamedTuple):
     extra: bytes
     """JSON: the parameters of a BATCH; the rows of a RESULT that failed."""
     tensors: list[Unpacked]
+    signature: int = 0
+    """BATCH: the number of the signature by which the model is to be run."""
 
 
 class Arena:
@@ -161,6 +168,7 @@ def pack(
     nanoseconds: int = 0,
     extra: bytes = b"",
     flags: int = 0,
+    signature: int = 0,
 ) -> bytes:
     """Return a BATCH or RESULT frame; large tensors are copied into ``arena``."""
     headers: list[bytes] = []
@@ -179,13 +187,13 @@ def pack(
         inline.extend(parts)
         pad = -size % 16
         at += size + pad
-    body = b"".join((_TENSORS.pack(len(tensors), 0, rows, len(extra), 0, nanoseconds), *headers, extra, *inline))
+    body = b"".join((_TENSORS.pack(len(tensors), signature, rows, len(extra), 0, nanoseconds), *headers, extra, *inline))
     return FRAME.pack(8 + len(body), kind, flags, 0, batch) + body
 
 
 def unpack(payload: memoryview, arena: Arena) -> Message:
     """Read the payload of a BATCH or RESULT frame. Raises `ValueError` or `struct.error` if it is not one."""
-    count, _, rows, extra_size, _, nanoseconds = _TENSORS.unpack_from(payload)
+    count, signature, rows, extra_size, _, nanoseconds = _TENSORS.unpack_from(payload)
     at = _TENSORS.size
     tensors: list[Unpacked] = []
     for _ in range(count):
@@ -197,4 +205,4 @@ def unpack(payload: memoryview, arena: Arena) -> Message:
         if len(data) != size:
             raise ValueError(f"tensor {index} claims {size} bytes, {len(data)} came")
         tensors.append(Unpacked(index, dtype, fields[7:], data))
-    return Message(rows, nanoseconds, bytes(payload[at : at + extra_size]), tensors)
+    return Message(rows, nanoseconds, bytes(payload[at : at + extra_size]), tensors, signature)

@@ -64,6 +64,7 @@ class Links:
         catalogue = self._catalogue
         report = LoadReport(
             gateway=self._gateway,
+            epoch=catalogue.outcomes.epoch,
             table=catalogue.table.id,
             draining=catalogue.draining,
             connections=catalogue.connections,

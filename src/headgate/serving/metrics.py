@@ -11,7 +11,7 @@ from headgate.telemetry import ROWS, SECONDS, Counter, Family, Histogram, Labels
 class ProtocolSeries:
     """The counters of one (deployment, revision, protocol), looked up once and then only added to."""
 
-    __slots__ = ("_labels", "_requests", "by_status", "failed_seconds", "revision", "seconds")
+    __slots__ = ("_labels", "_requests", "by_status", "failed_seconds", "headers", "revision", "seconds")
 
     def __init__(self, requests: Family, seconds: Family, labels: dict[str, str]) -> None:
         self._requests = requests
@@ -19,6 +19,8 @@ class ProtocolSeries:
         self.revision = labels["revision"]
         self.seconds = cast(Histogram, seconds.series(**labels))
         self.by_status: dict[int, Counter] = {}
+        self.headers = b""
+        """Lines of every answer: who gave it, while a rollout is under way."""
         self.failed_seconds = 0.0
         """Of `seconds`, those of requests that failed."""
 
@@ -69,6 +71,18 @@ class Metrics:
         self.rejected = Family("headgate_rejected_total", "counter", "Requests refused because the queue was full (429).", Counter)
         self.expired = Family("headgate_expired_total", "counter", "Requests whose deadline passed (504).", Counter)
         self.abandoned = Family("headgate_abandoned_total", "counter", "Requests whose client went away.", Counter)
+        self.mirrored = Family(
+            "headgate_mirrored_total",
+            "counter",
+            "Copies of requests that the candidate of a shadow has run, by result: agreed, differed, failed, not_compared.",
+            Counter,
+        )
+        self.mirror_dropped = Family(
+            "headgate_mirror_dropped_total",
+            "counter",
+            "Copies that were not made, or given up: bytes, in_flight, inputs, kind, no_replica, queue, refused, rows, stopped.",
+            Counter,
+        )
         self._series: dict[tuple[str, str], ProtocolSeries] = {}
 
     def of_protocol(self, deployment: str, revision: str, protocol: str) -> ProtocolSeries:

@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Iterator
 
 from headgate.protocols.base import InferRequest
+from headgate.protocols.base.several import Alone
 
 DEFAULT_PRIORITY = 100
 """What a request without a priority counts as: urgent ones are 1 to 99, background ones above."""
@@ -125,7 +126,7 @@ class Waiting:
         first = group.popleft()
         batch = [first]
         rows = first.rows
-        if self.batched:
+        if self.batched and not isinstance(first.key, Alone):
             while group:
                 request = group[0]
                 if request.done:
@@ -136,7 +137,7 @@ class Waiting:
                 group.popleft()
                 rows += request.rows
                 batch.append(request)
-        self.rows -= rows if self.batched else first.rows
+        self.rows -= rows
         return batch
 
 

@@ -19,7 +19,7 @@ import time
 import traceback
 from collections.abc import Generator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from headgate import streams
 from headgate.errors import HeadgateError
@@ -39,6 +39,15 @@ _HEAD = 4
 
 class Ended(Exception):
     """Told to end."""
+
+
+class Received(NamedTuple):
+    """One frame from the gateway."""
+
+    kind: int
+    batch: int
+    payload: memoryview
+    flags: int
 
 
 class GatewayLink:
@@ -84,8 +93,8 @@ class GatewayLink:
             with contextlib.suppress(BrokenPipeError, ConnectionResetError):
                 self.socket.sendall(frame)
 
-    def receive(self) -> tuple[int, int, memoryview] | None:
-        """Wait for one frame: ``(kind, batch, payload)``, or None when the gateway has gone. The payload is valid until the next."""
+    def receive(self) -> Received | None:
+        """Wait for one frame; None when the gateway has gone. The payload is valid until the next."""
         assert self.socket is not None
         if self._taken:  # BYE may follow a batch in the same read
             self._buffer[_HEAD : _HEAD + self._filled - self._taken] = self._buffer[_HEAD + self._taken : _HEAD + self._filled]
@@ -105,9 +114,9 @@ class GatewayLink:
             if not got:
                 return None
             self._filled += got
-        _, kind, _, _, batch = link.FRAME.unpack_from(self._buffer, _HEAD)
+        _, kind, flags, _, batch = link.FRAME.unpack_from(self._buffer, _HEAD)
         self._taken = need
-        return kind, batch, memoryview(self._buffer)[_HEAD + link.FRAME.size : _HEAD + need].toreadonly()
+        return Received(kind, batch, memoryview(self._buffer)[_HEAD + link.FRAME.size : _HEAD + need].toreadonly(), flags)
 
     @property
     def holds_frame(self) -> bool:
@@ -164,7 +173,7 @@ class PartsUnderWay:
         if received is None:
             self.gone = self.unwanted = True
             return
-        kind, batch, payload = received
+        kind, batch, payload, _ = received
         if kind == link.BYE:
             self.told_to_end = True
         elif batch == self._batch and kind == link.GRANT:
@@ -283,22 +292,25 @@ class Replica:
         received = gateway.receive()
         if received is None:
             return False
-        kind, batch, payload = received
+        kind, batch, payload, _ = received
         if kind == link.BYE:
             raise Ended
         if kind == link.BATCH and self._worker.streams:
             return self._stream(gateway, batch, payload)
         if kind == link.BATCH:
-            gateway.send(self._run(gateway, batch, payload))
+            gateway.send(self._run(gateway, received))
         return True
 
-    def _run(self, gateway: GatewayLink, batch: int, payload: memoryview) -> bytes:
+    def _run(self, gateway: GatewayLink, received: Received) -> bytes:
         assert gateway.requests is not None and gateway.responses is not None
-        message = link.unpack(payload, gateway.requests)
+        batch, message = received.batch, link.unpack(received.payload, gateway.requests)
         signal.setitimer(signal.ITIMER_REAL, self._batch_timeout)
         try:
-            outputs, taken, faults = self._worker.run(message)
-            said = json.dumps({row: _told(error) for row, error in faults.items()}).encode() if faults else b""
+            outputs, taken, faults, invalid = self._worker.run(message, check=bool(received.flags & link.CHECK))
+            said = b""
+            if faults or invalid:
+                failed = {row: _told(error) for row, error in faults.items()}
+                said = json.dumps({"failed": failed, "invalid": invalid}).encode()
             return link.pack(link.RESULT, batch, outputs, gateway.responses, rows=message.rows, nanoseconds=taken, extra=said)
         except HeadgateError as error:
             return _error_frame(error, batch)

@@ -7,15 +7,19 @@ import contextlib
 import os
 import socket
 import struct
+import zlib
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from headgate.errors import HeadgateError, ReplicaLost, by_code
-from headgate.journal import LinkState, ReplicaReport
+from headgate.journal import LinkState, ReplicaReport, decode_pull
+from headgate.package.signature import TensorSpec
 from headgate.protocols.base import InferRequest, OutputTensor, Plan
 from headgate.serving import link
 from headgate.serving.join import at_fault
+from headgate.serving.revision import blame
 from headgate.tensors import BY_CODE, elements
 
 if TYPE_CHECKING:
@@ -77,6 +81,8 @@ class Peer(asyncio.Protocol):
                 self._hello(msgspec.json.decode(payload))
             elif kind == link.ROUTES and self.is_control:
                 self._gateway.apply_bytes(bytes(payload))
+            elif kind == link.PULL and self.is_control:
+                self.send(link.frame(link.OUTCOMES, self._gateway.catalogue.pulled(decode_pull(payload), self._gateway.now())))
             elif kind == link.ANSWER and self.is_control:
                 self._gateway.catalogue.administration.answered(bytes(payload))
         except (ValueError, KeyError, IndexError, struct.error, msgspec.MsgspecError) as error:
@@ -123,6 +129,10 @@ class ReplicaLink:
         self.busy_since: float | None = None
         self.leaving = False
         """It has said BYE: it gets no further batch."""
+        self.number = zlib.crc32(self.id.encode()) % 0xFFFF + 1
+        """What outcomes call it."""
+        self.ready_since = 0.0
+        """Monotonic seconds."""
         self.gone = False
         """The connection is closed."""
         self.overdue = False
@@ -132,8 +142,10 @@ class ReplicaLink:
         """It may go on with an answer in parts only once the client has room again."""
         self._due = 0
         """Weight of the parts that have been handed on and not been granted."""
-        self._outputs: list[tuple[str, Any]] = []
-        self._batched = False
+        self._outputs: Sequence[TensorSpec] = ()
+        """Of the signature that the present batch is for."""
+        self._check = 0
+        """`link.CHECK` while a rollout wants to know of NaN."""
         gateway.replica_changed(self)
 
     @property
@@ -146,6 +158,7 @@ class ReplicaLink:
         """Send a batch to the replica, which must be idle."""
         self.batch = batch
         self.busy_since = now
+        self._outputs = plan.signature.outputs
         self._held, self._due = False, 0
         self._number = (self._number + 1) & 0xFFFFFFFF
         tensors = []
@@ -162,7 +175,10 @@ class ReplicaLink:
         extra = b""
         if plan.parameters and batch[0].parameters:
             extra = msgspec.json.encode(batch[0].parameters)
-        self._peer.transport.write(link.pack(link.BATCH, self._number, tensors, self.requests, rows=rows, extra=extra))
+        frame = link.pack(
+            link.BATCH, self._number, tensors, self.requests, rows=rows, extra=extra, flags=self._check, signature=plan.number
+        )
+        self._peer.transport.write(frame)
 
     def frame(self, kind: int, flags: int, batch: int, payload: memoryview) -> None:
         """Take one frame from the replica."""
@@ -179,6 +195,7 @@ class ReplicaLink:
         elif kind == link.READY:
             self.load_seconds = msgspec.json.decode(payload)["load_seconds"]
             self.state = LinkState.READY
+            self.ready_since = self._gateway.now()
             self._gateway.replica_changed(self)
         elif kind == link.BYE:
             self.leaving = True
@@ -204,7 +221,7 @@ class ReplicaLink:
 
     def attach(self, revision: Revision) -> None:
         """Serve ``revision`` from now on."""
-        self._outputs = [(spec.name, spec.dtype) for spec in revision.plan.signature.outputs]
+        self._check = link.CHECK if revision.judged else 0
         if self not in revision.links and not self.leaving:
             revision.linked(self)
 
@@ -258,8 +275,8 @@ class ReplicaLink:
         outputs = self._read(message)
         batch, self.batch, self.busy_since = self.batch, [], None
         if message.extra:
-            for request, error in at_fault(batch, _faults(message.extra)):
-                revision.fail(request, error)
+            blame(batch, self)
+            _tell_rows(revision, batch, message.extra)
         revision.completed(self, batch, outputs, message.nanoseconds / 1e9, self._gateway.now())
         self._resume(revision)
 
@@ -283,7 +300,7 @@ class ReplicaLink:
                 raise ValueError(f"output {index} has {len(data)} bytes for shape {shape}")
             # What lies in the arena is overwritten by the next batch, or part; what lies in the frame is our own.
             own = bytes(data) if len(data) >= link.ARENA_FROM else data
-            outputs.append(OutputTensor(self._outputs[index][0], dtype, shape, own))
+            outputs.append(OutputTensor(self._outputs[index].name, dtype, shape, own))
         return outputs
 
     def _failed(self, error: HeadgateError) -> None:
@@ -300,7 +317,25 @@ class ReplicaLink:
         self._gateway.wake(revision)
 
 
-def _faults(extra: bytes) -> dict[int, HeadgateError]:
-    """Return what failed of a batch, by row."""
-    told = msgspec.json.decode(extra, type=dict[int, dict[str, str]])
-    return {row: by_code(error["code"], error["message"]) for row, error in told.items()}
+class _Fault(msgspec.Struct):
+    code: str
+    message: str
+
+
+class _Rows(msgspec.Struct):
+    """What a replica says of single rows of a batch."""
+
+    failed: dict[int, _Fault] = {}
+    invalid: list[int] = []
+    """Those with NaN or infinity in an output."""
+
+
+def _tell_rows(revision: Revision, batch: list[InferRequest], extra: bytes) -> None:
+    """Fail the requests of which a row failed, and note whose answers are no numbers."""
+    rows = msgspec.json.decode(extra, type=_Rows)
+    faults = {row: by_code(fault.code, fault.message) for row, fault in rows.failed.items()}
+    for request, error in at_fault(batch, faults):
+        revision.fail(request, error)
+    for request, _ in at_fault(batch, dict.fromkeys(rows.invalid, HeadgateError(""))):
+        if request.decision is not None:
+            request.decision.invalid()

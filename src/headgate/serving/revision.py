@@ -14,6 +14,7 @@ from headgate.errors import DeadlineExceeded, HeadgateError, InvalidRequest, Mod
 from headgate.journal import RevisionReport
 from headgate.package.signature import Signature
 from headgate.protocols.base import Batch, InferRequest, InferResponse, OutputTensor, Plan
+from headgate.protocols.base.several import plan_for, plan_of
 from headgate.routes import DeploymentRoute, RevisionRoute
 from headgate.serving.join import cut, split
 from headgate.serving.quarantine import Quarantine
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from headgate.serving.replicas import ReplicaLink
     from headgate.serving.sequences import Sequences
 
+COLD_SECONDS = 5.0
+"""After a replica is ready: its first answers are slower than the others, and no rollout is judged by them."""
 PARK_SECONDS = 10.0
 """How long requests may wait for a replica to come back before new ones are refused at once."""
 
@@ -46,12 +49,10 @@ class Revision:
         """All replicas that are ready, busy ones too."""
         self._idle: list[ReplicaLink] = []
         self._deserted = now - PARK_SECONDS  # a revision that never had a replica parks nobody
+        self.warm_at = now
+        """Monotonic seconds from which on none of its replicas has just started."""
         self._quarantine = Quarantine()
-        self.inflight = 0
-        self.rejected = 0
-        self.requests = 0
-        self.failures = 0
-        self.abandoned = 0
+        self.inflight = self.rejected = self.requests = self.failures = self.abandoned = 0
         self.counts = BatchCounts()
         self.served = ServedRate()
         queue, compute, rows = metrics.of_revision(deployment.name, route.name)
@@ -68,11 +69,16 @@ class Revision:
         """Take over a newer route of the same revision; what waits stays."""
         self.route = route
         signature = msgspec.json.decode(route.signature, type=Signature)
-        self.plan = Plan(deployment.name, signature, max_rows=route.max_rows, splittable=route.splittable)
+        self.plan = plan_of(deployment.name, signature, max_rows=route.max_rows, splittable=route.splittable)
         self.version = str(route.version)
+        self.judged = deployment.rollout is not None
+        """A rollout is under way."""
+        self._headers = headers_of(deployment, route.name)
+        for series in self.by_protocol.values():
+            series.headers = self._headers
         if self._limit.most != route.max_rows or self._limit.first != (route.first_rows or route.max_rows):
             self._limit = RowLimit(route.first_rows or route.max_rows, route.max_rows)
-        self.waiting.batched = signature.batched
+        self.waiting.batched = any(each.batched for each in signature.each)
         self.waiting.max_rows, self.waiting.max_delay = self._limit.rows, route.max_delay
 
     # ---- in
@@ -92,6 +98,7 @@ class Revision:
         found = self.by_protocol.get(protocol)
         if found is None:
             found = self.by_protocol[protocol] = self._metrics.of_protocol(self.deployment, self.name, protocol)
+            found.headers = self._headers
         return found
 
     def submit(self, request: InferRequest, now: float) -> None:
@@ -109,9 +116,9 @@ class Revision:
             self._quarantine.check(request, now)
         self.inflight += 1
         if not request.rows:
-            self.answer(request, _nothing(self.plan), Batch(0.0, 0, now))
-        elif request.rows > waiting.max_rows and self.plan.batched:
-            for piece in split(request, self.plan, waiting.max_rows, self):
+            self.answer(request, _nothing(plan_for(request, self.plan)), Batch(0.0, 0, now))
+        elif request.rows > waiting.max_rows and (plan := plan_for(request, self.plan)).batched:
+            for piece in split(request, plan, waiting.max_rows, self):
                 waiting.put(piece)
         else:
             waiting.put(request)
@@ -140,13 +147,14 @@ class Revision:
             for request in batch:
                 request.started = now
                 self.queue_seconds.observe(now - request.arrived)
-            link.send(batch, self.plan, now)
+            link.send(batch, plan_for(batch[0], self.plan), now)
         return float("inf")
 
     def linked(self, link: ReplicaLink) -> None:
         """A replica has become ready."""
         self.links.append(link)
         self._idle.append(link)
+        self.warm_at = max(self.warm_at, link.ready_since + COLD_SECONDS)
 
     def leave(self, link: ReplicaLink) -> None:
         """A replica is about to end: no further batch for it."""
@@ -169,7 +177,7 @@ class Revision:
         self.counts.observe(rows, len(batch), seconds, now)
         self._limit.observe(rows, seconds)
         self.waiting.max_rows = self._limit.rows
-        origin = Batch(seconds, rows, now)
+        origin = Batch(seconds, rows, now, link.number)
         if len(batch) == 1:
             self.answer(batch[0], outputs, origin)
             return
@@ -179,6 +187,7 @@ class Revision:
     def failed(self, link: ReplicaLink, batch: list[InferRequest], error: HeadgateError) -> None:
         """The model raised on a batch: find the culprit by halving where a rerun is allowed, else fail the batch."""
         self._idle.append(link)
+        blame(batch, link)
         if len(batch) == 1:
             self.fail(batch[0], error)
         elif self.route.idempotent or isinstance(error, InvalidRequest):  # refused, so nothing was done with any of it
@@ -198,6 +207,7 @@ class Revision:
                 self._deserted = now
         if link in self._idle:
             self._idle.remove(link)
+        blame(batch, link)
         for request in batch:
             if request.done:
                 continue
@@ -234,14 +244,8 @@ class Revision:
 
     def report(self) -> RevisionReport:
         """What control is told."""
-        return RevisionReport(
-            revision=self.name,
-            queued_rows=self.waiting.rows,
-            inflight=self.inflight,
-            requests=self.requests,
-            failures=self.failures,
-            rejected=self.rejected,
-        )
+        counts = {"requests": self.requests, "failures": self.failures, "rejected": self.rejected}
+        return RevisionReport(revision=self.name, queued_rows=self.waiting.rows, inflight=self.inflight, **counts)
 
     # ---- within
 
@@ -281,6 +285,20 @@ class Revision:
             request.started = None
         if alive:
             self.waiting.put_back(alive)
+
+
+def blame(batch: list[InferRequest], link: ReplicaLink) -> None:
+    """Note which replica it was, for the judge: a fault of one replica is not one of its version."""
+    for request in batch:
+        if request.decision is not None:
+            request.decision.replica = link.number
+
+
+def headers_of(deployment: DeploymentRoute, revision: str) -> bytes:
+    """Return the header lines that say whose answer it is; none without a rollout, when there is only one it could be."""
+    if deployment.rollout is None:
+        return b""
+    return f"x-headgate-revision: {revision}\r\nx-headgate-rollout: {deployment.name}/{deployment.rollout.number}\r\n".encode()
 
 
 def _too_late(request: InferRequest, now: float, what: str) -> DeadlineExceeded:

@@ -36,6 +36,10 @@ class ServeOptions(NamedTuple):
     """Whom paths without a name mean; None: as the home remembers; empty: nobody, from now on."""
     model_control: str | None = None
     """``explicit``: clients may load and unload models through the inference port; ``none``; None: as the home remembers, else none."""
+    hook_allow: Sequence[str] = ()
+    """Hosts, with or without a port, that hooks may lead to although they are not of the internet."""
+    hook_commands: bool = False
+    """Whether hooks of deployments may run commands on this machine."""
     require_key: bool = False
     """Whether requests need a key; handed down, whether there is one is not known here."""
     insecure: bool = False
@@ -100,6 +104,7 @@ def control(options: ServeOptions, home: str, listener: int, inference_url: str)
     """Return control, which serves its API on the descriptor ``listener``."""
     config = _shared(options, home, listener)
     config |= {"inference_url": inference_url, "default_deployment": options.default_deployment}
+    config |= {"hook_allow": list(options.hook_allow), "hook_commands": options.hook_commands}
     return ProcessSpec(CONTROL, options.control_argv, _env(config), _CONTROL_GRACE, (listener,))
 
 

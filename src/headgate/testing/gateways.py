@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from headgate.journal import LoadReport, RevisionReport, Wish
+from headgate.journal import LoadReport, Outcomes, RevisionReport, Wish
 from headgate.routes import RouteTable, WishAnswer
 from headgate.testing.executors import FakeExecutor
 
@@ -35,6 +35,13 @@ class FakeGateway:
         """Put the newest table in force, unless it lags."""
         if not self.lagging:
             self.table = self.sent
+
+    def pull(self, deployment: str, rollout: int, after: int, most: int) -> None:
+        """Nobody asks anything of it, so there are no outcomes."""
+
+    def pulled(self, deployment: str) -> Outcomes | None:
+        """Return nothing: see `pull`."""
+        return None
 
     @property
     def wishes(self) -> tuple[Wish, ...]:

@@ -135,7 +135,7 @@ def kserve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     running.stop()
 
 
-def test_79_unknown_deployments_where_all_speak_one_dialect(kserve: Server) -> None:
+def test_p79_unknown_deployments_where_all_speak_one_dialect(kserve: Server) -> None:
     """Where all deployments speak one dialect, it is the unknown ones', too, so that its clients get its words."""
     for answer in (post(kserve, "/v1/models/flwer:predict"), kserve.get("/v1/models/flwer")):
         assert answer.status == 404

@@ -13,7 +13,7 @@ from wire_calls import INFER, STREAM, Wire, both, gate, held, infer, let_go, mes
 
 from headgate.routes import KeyRoute
 
-OK, INVALID, DEADLINE, DENIED, EXHAUSTED, UNIMPLEMENTED, UNAUTHENTICATED = 0, 3, 4, 7, 8, 12, 16
+OK, INVALID, DEADLINE, NOT_FOUND, DENIED, EXHAUSTED, UNIMPLEMENTED, UNAUTHENTICATED = 0, 3, 4, 5, 7, 8, 12, 16
 
 
 @pytest.fixture
@@ -90,7 +90,7 @@ def test_deadlines_that_are_malformed(wire: Wire, timeout: str) -> None:
 
 @pytest.mark.parametrize("timeout", ["0n", "1n", "0S", "1u"])
 @pytest.mark.parametrize("path", [INFER, STREAM])
-def test_what_has_no_time_is_not_run(server: Server, wire: Wire, timeout: str, path: str) -> None:
+def test_p73_what_has_no_time_is_not_run(server: Server, wire: Wire, timeout: str, path: str) -> None:
     """DEADLINE_EXCEEDED, and the model never sees it."""
     value = 600_000 + int(timeout[0]) * 10 + "nSu".index(timeout[1]) + (1000 if path == STREAM else 0)
     outcome = wire.call(message(gate(value, "probe")), {"grpc-timeout": timeout}, path)
@@ -102,7 +102,7 @@ def test_what_has_no_time_is_not_run(server: Server, wire: Wire, timeout: str, p
 # ---- cancellation, full queues
 
 
-def test_what_is_cancelled_is_not_run(server: Server, wire: Wire) -> None:
+def test_p73_what_is_cancelled_is_not_run(server: Server, wire: Wire) -> None:
     """A call that waits leaves the queue at once; the one that runs is run to its end for nobody."""
     first = held(server, wire, -601)
     waiting = wire.begin(INFER)
@@ -132,12 +132,19 @@ def test_a_full_queue_says_when_to_come_back(server: Server, wire: Wire) -> None
 # ---- texts
 
 
-def test_texts_are_escaped(wire: Wire) -> None:
+def test_p70_texts_are_escaped(wire: Wire) -> None:
     """UTF-8, percent-encoded but for printable ASCII; a long one is cut between two letters, and fits a client's room."""
     outcome = wire.call(message(both(model="n\u00e4m%e\n")))
     assert "'n%C3%A4m%25e%0A'" in outcome.text
     outcome = wire.call(message(both(model="\U0001f600" * 2000)))
     assert len(outcome.text) < 4096 and outcome.text.count("%") % 4 == 0
+
+
+@pytest.mark.parametrize("version", ["1.0.0", "x", "-1", "01", "9", "99999999999999999999"])
+def test_p15_versions_that_are_not_there(wire: Wire, version: str) -> None:
+    """NOT_FOUND, as over HTTP, whether they are numbers or not: what is no number may be an alias."""
+    outcome = wire.call(message(both(model_version=version)))
+    assert outcome.status == NOT_FOUND and f"version {version} is not found" in outcome.text
 
 
 # ---- hosts and keys

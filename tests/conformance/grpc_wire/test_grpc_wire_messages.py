@@ -50,7 +50,7 @@ def test_bodies_that_are_not_one_message(wire: Wire, data: bytes, status: int, t
     assert outcome.fields["x-request-id"]
 
 
-def test_a_length_beyond_the_limit_is_refused_before_its_bytes(wire: Wire) -> None:
+def test_p71_a_length_beyond_the_limit_is_refused_before_its_bytes(wire: Wire) -> None:
     """Five bytes suffice; the client is told to stop."""
     stream_id = wire.begin(INFER)
     wire.send(stream_id, b"\x00\xff\xff\xff\xff")
@@ -59,7 +59,7 @@ def test_a_length_beyond_the_limit_is_refused_before_its_bytes(wire: Wire) -> No
 
 
 @pytest.mark.parametrize("coding", ["gzip", "deflate"])
-def test_compressed_messages(wire: Wire, coding: str) -> None:
+def test_p72_compressed_messages(wire: Wire, coding: str) -> None:
     """They are read; one that calls itself so and is not compressed, too; what is large is answered compressed where gzip came."""
     bits = 31 if coding == "gzip" else 15
     for rows, compressed in ((1, True), (100, True), (100, False)):

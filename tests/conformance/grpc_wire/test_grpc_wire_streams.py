@@ -147,7 +147,7 @@ def test_a_stream_that_is_cancelled(server: Server, wire: Wire) -> None:
     assert not {711, 712} & set(server.executed("gate-1"))
 
 
-def test_the_deadline_of_a_stream(server: Server, wire: Wire) -> None:
+def test_p73_the_deadline_of_a_stream(server: Server, wire: Wire) -> None:
     """It ends all of it: what was answered stays, what waits is given up."""
     first = held(server, wire, -721)
     stream_id = wire.begin(STREAM, {"grpc-timeout": "400m"})
@@ -190,7 +190,7 @@ def test_what_comes_after_the_end_of_an_answer_that_waits(server: Server) -> Non
     assert server.get("/v2/health/live").status == 200
 
 
-def test_watch_tells_a_change_and_a_drain_waits_for_streams(tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_p72_x22_watch_tells_a_change_and_a_drain_waits_for_streams(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Readiness that goes is told to whoever watches; at the end what is in flight on a stream is answered first."""
     running = Server(tmp_path_factory.mktemp("drained"), [Served("gate", "Gate", max_rows=1)])
     try:

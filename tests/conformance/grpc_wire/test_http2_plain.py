@@ -112,7 +112,7 @@ def test_a_large_answer_waits_for_its_client(server: Server) -> None:
         assert infer(wire).status == 0
 
 
-def test_tensors_of_602_kilobytes(wire: Wire) -> None:
+def test_p71_tensors_of_602_kilobytes(wire: Wire) -> None:
     """Both ways, several at once."""
     rows = 2350
     calls = [wire.begin(INFER) for _ in range(3)]

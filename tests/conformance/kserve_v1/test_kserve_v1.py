@@ -34,7 +34,7 @@ def predictions(server: Server, model: str, body: Any) -> Any:
 # ---- health and listing
 
 
-def test_78_models_are_listed(dialects: Server) -> None:
+def test_p78_models_are_listed(dialects: Server) -> None:
     """`GET /v1/models` names every deployment, whatever its dialect."""
     answer = dialects.get("/v1/models")
     assert answer.status == 200
@@ -43,13 +43,13 @@ def test_78_models_are_listed(dialects: Server) -> None:
     assert names <= set(answer.json["models"])
 
 
-def test_78_a_ready_model(dialects: Server) -> None:
+def test_p78_a_ready_model(dialects: Server) -> None:
     """`GET /v1/models/{m}` is 200 with name and ready."""
     answer = dialects.get("/v1/models/people")
     assert (answer.status, answer.json) == (200, {"name": "people", "ready": True})
 
 
-def test_78_79_a_model_that_is_not_ready(dialects: Server) -> None:
+def test_p78_p79_a_model_that_is_not_ready(dialects: Server) -> None:
     """Without a replica it is 503 in KServe's words, and a prediction is refused the same way."""
     answer = dialects.get("/v1/models/no-kserve")
     assert answer.status == 503
@@ -57,20 +57,20 @@ def test_78_79_a_model_that_is_not_ready(dialects: Server) -> None:
     assert predict(dialects, "no-kserve", {"instances": [[1, 2, 3, 4]]}).status == 503
 
 
-def test_78_liveness(dialects: Server) -> None:
+def test_p78_liveness(dialects: Server) -> None:
     """`GET /` says that the server lives."""
     answer = dialects.get("/")
     assert (answer.status, answer.json) == (200, {"status": "alive"})
 
 
-def test_78_metrics(dialects: Server) -> None:
+def test_p78_metrics(dialects: Server) -> None:
     """`GET /metrics` counts what came by this protocol."""
     before = dialects.metric("headgate_requests_total", protocol="kserve_v1", status="200")
     predictions(dialects, "flower", {"instances": [[1, 2, 3, 4]]})
     assert dialects.metric("headgate_requests_total", protocol="kserve_v1", status="200") == before + 1
 
 
-def test_78_explain_is_refused_clearly(dialects: Server) -> None:
+def test_p78_explain_is_refused_clearly(dialects: Server) -> None:
     """`:explain` is 501 and says what there is instead."""
     answer = dialects.request("POST", "/v1/models/people:explain", b'{"instances": []}')
     assert answer.status == 501
@@ -101,12 +101,12 @@ def test_wrong_verb(dialects: Server, path: str) -> None:
         ("flower", [], []),
     ],
 )
-def test_78_rows(dialects: Server, model: str, instances: list[Any], expected: list[Any]) -> None:
+def test_p78_rows(dialects: Server, model: str, instances: list[Any], expected: list[Any]) -> None:
     """An instance is a value, an object, or a list of the inputs in order; one output gives bare values, several give objects."""
     assert predictions(dialects, model, {"instances": instances}) == expected
 
 
-def test_78_inputs_for_instances(dialects: Server) -> None:
+def test_p78_inputs_for_instances(dialects: Server) -> None:
     """`inputs` means the same (utils.get_predict_input), and is looked at first."""
     assert predictions(dialects, "flower", {"inputs": [[1, 2, 3, 4]], "instances": 3}) == [10.0]
 
@@ -171,6 +171,19 @@ def test_base64_of_text_and_bytes(dialects: Server) -> None:
     assert "'b64' must be base64 of UTF-8 text" in answer.error
 
 
+def test_a_model_that_takes_any_json(dialects: Server) -> None:
+    """An instance is the value itself, also where it is an object or looks like base64; a row only where it has the input's name alone."""
+    values = [{"a": [1]}, {"b64": "YWJj"}, [1, 2], "text", None, {"model_input": 1, "b": 2}]
+    assert predictions(dialects, "document", {"instances": values}) == [{"got": value} for value in values]
+    assert predictions(dialects, "document", {"instances": [{"model_input": {"a": 1}}]}) == [{"got": {"a": 1}}]
+
+
+def test_base64_within_lists(dialects: Server) -> None:
+    """Wherever a text may stand, bytes may stand for it."""
+    text = {"b64": base64.b64encode(b"abc").decode()}
+    assert predictions(dialects, "line", {"instances": [[text], {"text": [text]}]}) == ["cba", "cba"]
+
+
 # ---- errors
 
 
@@ -203,7 +216,7 @@ def test_base64_of_text_and_bytes(dialects: Server) -> None:
         ("people", {"instances": [{**ADA, "age": None}]}, "row 0: input 'age': element 0 is null"),
     ],
 )
-def test_79_invalid_input(dialects: Server, model: str, body: Any, said: str) -> None:
+def test_p79_invalid_input(dialects: Server, model: str, body: Any, said: str) -> None:
     """InvalidInput is 400 with ``{"error": text}``, which names the place."""
     answer = predict(dialects, model, body)
     assert answer.status == 400
@@ -227,7 +240,7 @@ def binary(**changed: str | None) -> dict[str, str]:
     return {**headers, "content-type": "application/json"}
 
 
-def test_78_a_binary_event(dialects: Server) -> None:
+def test_p78_a_binary_event(dialects: Server) -> None:
     """Attributes in headers, the data in the body; the answer is an event of KServe's type and source."""
     answer = predict(dialects, "flower", {"instances": [[1, 2, 3, 4]]}, binary())
     assert (answer.status, answer.json) == (200, {"predictions": [10.0]})
@@ -237,7 +250,7 @@ def test_78_a_binary_event(dialects: Server) -> None:
     }  # fmt: skip
 
 
-def test_78_a_structured_event(dialects: Server) -> None:
+def test_p78_a_structured_event(dialects: Server) -> None:
     """The whole event in the body; so is the answer."""
     body = {**EVENT, "data": {"instances": [[1, 2, 3, 4]]}}
     answer = predict(dialects, "flower", body, {"content-type": "application/cloudevents+json"})

@@ -16,6 +16,11 @@ MODELS = (
     Served("two", "Words", version=2),
     Served("sum", "Sum", max_rows=8),
     Served("scalar", "Scalar"),
+    Served("planes", "Planes"),
+    Served("plane", "Plane"),
+    Served("spoken", "Words", v1="truss", timeout=20.0),
+    Served("bytes", "Bytes", v1="truss"),
+    Served("pieces-truss", "Pieces", v1="truss"),
 )
 
 

@@ -43,6 +43,8 @@ class Caller:
         """Of each stream, trailers included."""
         self.bodies: dict[int, bytes] = defaultdict(bytes)
         self.ended: set[int] = set()
+        self.codes: dict[int, int] = {}
+        """Why streams were reset."""
         self._socket.sendall(PREFACE + settings([]))
 
     def __enter__(self) -> Self:
@@ -90,6 +92,7 @@ class Caller:
         elif kind == SETTINGS and not flags:
             self._socket.sendall(SETTINGS_ACK)
         elif kind == RST_STREAM:
+            self.codes[stream_id] = int.from_bytes(payload, "big")
             self.ended.add(stream_id)
         if kind in (HEADERS, DATA) and flags & END_STREAM:
             self.ended.add(stream_id)

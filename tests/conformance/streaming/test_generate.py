@@ -114,6 +114,18 @@ def test_x18_arrays_are_flat_lists(streaming: Server) -> None:
     ]
 
 
+def test_x18_outputs_of_which_several_sides_vary_are_nested(streaming: Server) -> None:
+    """From a flat list nobody could tell their shape; one with a single side that varies is flat as ever, and bare where it is one."""
+    parts = events(ask(streaming, "planes", {"sizes": [2, 1, 0]}))
+    assert [part["plane"] for part in parts] == [[[0, 1], [2, 3]], [[0, 1]], []]
+    assert [part["row"] for part in parts] == [[0, 1], 0, []]
+    (whole,) = events(ask(streaming, "plane", {"x": [[1, 2, 3]]}))
+    assert whole["output"] == [[1.0, 2.0, 3.0]]
+    document = streaming.get("/openapi.json").json["paths"]["/v2/models/planes/generate"]["post"]
+    schema = document["responses"]["200"]["content"]["application/json"]["schema"]["properties"]["plane"]
+    assert schema["type"] == schema["items"]["type"] == "array"
+
+
 @pytest.mark.parametrize(
     ("model", "body", "said"),
     [
@@ -240,6 +252,20 @@ def test_metrics_count_a_request_once(streaming: Server) -> None:
     ask(streaming, "async", {"text_input": "a b c d"})
     ask(streaming, "async", {"text_input": ""})
     assert [now - then for now, then in zip(counted(), before, strict=True)] == [2, 2, 1, 2]
+
+
+def test_p77_the_provisional_protocol_of_generate(streaming: Server) -> None:
+    """Text in and out under the version's path, its parameters beside it; errors have a status and an ``error``."""
+    asked = {"text_input": "a b", "parameters": {"temperature": 0.5, "max_tokens": 9, "top_p": 1.0, "stop": ["."], "details": True}}
+    for version in ("", "1"):
+        (first, second) = events(ask(streaming, "async", asked, version=version))
+        assert (first["output"], second["output"]) == ("a", "b")
+        assert (first["model_name"], first["model_version"]) == ("async", "1")
+    answer = ask(streaming, "async", {"text_input": "a"}, stream=False, version="1")
+    assert (answer.status, answer.json["output"]) == (200, "a")
+    for body, status in ((b"{", 400), ({"text_input": ["a", 7]}, 400), ({"text_input": "a b"}, 400)):
+        answer = ask(streaming, "async", body, stream=False)
+        assert (answer.status, bool(answer.error)) == (status, True)
 
 
 # ---- what carries it

@@ -350,15 +350,6 @@ def test_p51_the_state_of_versions() -> None:
             states(spec(label=label))
 
 
-def test_p52_the_configuration_is_not_reloaded() -> None:
-    """Deliberately refused: what is served is not set over the inference port. With keys it needs the scope admin even to hear that."""
-    with pytest.raises(Unsupported, match="headgate deploy"):
-        ask(f"{MODEL}HandleReloadConfigRequest", message("ReloadConfigRequest"), catalogue())
-    scopes = {route.path.rpartition("/")[2]: route.scope for route in (*PredictionService.routes, *ModelService.routes)}
-    assert scopes.pop("HandleReloadConfigRequest") == "admin"
-    assert set(scopes.values()) == {"infer"}
-
-
 def test_p53_multi_inference_is_refused() -> None:
     """Deliberately: each task can be asked by itself."""
     with pytest.raises(Unsupported, match="one Classify or Regress for each task"):

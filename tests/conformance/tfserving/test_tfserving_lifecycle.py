@@ -41,7 +41,7 @@ def test_p58_a_label_of_a_version_that_is_not_served_is_none(served: Server, cli
 
 
 def test_p59_no_file_is_read_again(served: Server) -> None:
-    """There is no configuration file to poll, and none can be sent: see point 52. No path below /v1 administers anything."""
+    """There is no configuration file to poll; a list can be sent over gRPC: see point 52. No path below /v1 administers anything."""
     for verb in ("POST", "PUT", "DELETE", "PATCH"):
         assert text_of(served.request(verb, "/v1/models/half", b"{}"), 400).startswith("Malformed request")
 

@@ -221,7 +221,7 @@ def test_p30_base64(client: Client) -> None:
 
 
 def test_p31_signature_names(client: Client) -> None:
-    """A deployment has one signature, ``serving_default``; its name may be left out, and no other will do."""
+    """All but SavedModels have one signature, ``serving_default``; its name may be left out, and no other will do."""
     for name in ("serving_default", ""):
         assert client.ask("half", {"signature_name": name, "instances": [1.0]}) == {"predictions": [2.5]}
     text = client.refused("half", {"signature_name": "other", "instances": [1.0]})

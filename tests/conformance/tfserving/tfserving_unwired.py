@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
 
 from headgate.clock import SystemClock
 from headgate.package.signature import Signature, TensorSpec
-from headgate.protocols.base import Address, Batch, InferRequest, InferResponse, OutputTensor, Plan
+from headgate.protocols.base import Address, Batch, InferRequest, InferResponse, OutputTensor
 from headgate.protocols.base.grpc import GrpcProtocol
+from headgate.protocols.base.several import plan_of
 from headgate.protocols.tfserving import ModelService, PredictionService
 from headgate.protocols.tfserving.dtypes import TYPES
 from headgate.protocols.tfserving.messages import MESSAGES
@@ -38,6 +40,15 @@ CLASSIFIER = Signature(
     batched=True,
 )
 REGRESSOR = Signature(inputs=EXAMPLES, outputs=(TensorSpec(name="outputs", dtype="FP32", shape=(-1, 1)),), batched=True)
+SEVERAL = msgspec.structs.replace(
+    SUM,
+    further=(
+        msgspec.structs.replace(CLASSIFIER, name="named", method="classify"),
+        msgspec.structs.replace(REGRESSOR, name="priced"),
+        msgspec.structs.replace(SUM, name="wrong", method="regress"),
+    ),
+)
+"""A SavedModel with four signatures: sums by default; one saved for classify, one fit for regress, and one saved for it and not fit."""
 
 
 def message(name: str, /, **fields: Any) -> Any:
@@ -87,7 +98,7 @@ class Service:
 
     def __init__(self, signature: Signature = SUM) -> None:
         self.protocol = PredictionService()
-        self.plan = Plan("m", signature, max_rows=8, splittable=True)
+        self.plan = plan_of("m", signature, max_rows=8, splittable=True)
 
     def address(self, request: Any, method: str = "Predict") -> Address:
         """Return which model and version a request is for."""
@@ -134,5 +145,5 @@ def catalogue(signature: Signature = SUM) -> Catalogue:
     found = Catalogue(SystemClock(), Metrics())
     empty = DeploymentRoute(name="empty", model="empty", timeout=30.0, split=(), revisions=())
     found.apply(RouteTable(id=1, deployments=(deployed, empty)))
-    found.revisions["m-2"].linked(object())  # type: ignore[arg-type]  # nobody sends anything
+    found.revisions["m-2"].linked(SimpleNamespace(ready_since=0.0))  # type: ignore[arg-type]  # nobody sends anything
     return found

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -420,3 +422,48 @@ def test_metrics_of_what_waits_and_of_what_failed(triton: Server) -> None:
 
 def _metrics(server: Server) -> str:
     return server.get("/metrics?names=triton").body.decode()
+
+
+# ---- X21: the load of an endpoint
+
+
+def load_of(triton: Server, form: str, model: str = "sum", value: Any = None) -> str | None:
+    """Infer with the header of ORCA, and return what the answer says of the load."""
+    inputs = [tensor(name, "FP32", [1, 16], ROW) for name in "ab"] if value is None else [tensor("x", "INT64", [1, 1], [value])]
+    answer = triton.infer(model, {"inputs": inputs}, {"endpoint-load-metrics-format": form})
+    assert answer.status == 200
+    return answer.headers.get("endpoint-load-metrics")
+
+
+def test_x21_the_load_is_told_in_two_forms(triton: Server) -> None:
+    """Text and JSON, by the words of ORCA; in no other form, and to nobody who does not ask."""
+    text = load_of(triton, "text")
+    assert text is not None and re.fullmatch(
+        r"TEXT application_utilization=[0-9.]+, named_metrics\.queue_rows=\d+, named_metrics\.ready_replicas=1", text
+    )
+    said = load_of(triton, "JSON")
+    assert said is not None and said.startswith("JSON ")
+    assert json.loads(said[5:])["named_metrics"]["ready_replicas"] == 1
+    assert load_of(triton, "bin") is None
+    assert load_of(triton, "") is None
+    generated = triton.request("POST", "/v2/models/gate/generate", b'{"x": 1}', {"endpoint-load-metrics-format": "text"})
+    assert generated.headers["endpoint-load-metrics"].startswith("TEXT ")
+    both = {"endpoint-load-metrics-format": "text", "x-headgate-timing": "1"}
+    answer = triton.request("POST", "/v2/models/gate/generate", b'{"x": 1}', both)
+    assert {"endpoint-load-metrics", "x-headgate-queue-ms"} <= answer.headers.keys()
+
+
+def test_x21_what_waits_is_load(triton: Server) -> None:
+    """Idle it is 0; with rows that wait for the only replica it is above 0, and they are counted."""
+    said = load_of(triton, "json", "gate", 1)
+    assert said is not None and json.loads(said[5:])["application_utilization"] == 0
+    with ThreadPoolExecutor(4) as pool:
+        held = pool.submit(load_of, triton, "json", "gate", -2101)
+        eventually(lambda: -2101 in triton.executed("gate-1"), "the gate is held")
+        behind = [pool.submit(load_of, triton, "json", "gate", value) for value in (2102, 2103)]
+        eventually(lambda: triton.metric("headgate_queue_rows", deployment="gate") == 2, "two wait")
+        triton.package_file("gate-1", "release-2101").touch()
+        first = held.result()
+        assert first is not None and json.loads(first[5:])["application_utilization"] >= 1
+        assert json.loads(first[5:])["named_metrics"]["queue_rows"] in (1, 2)
+        assert all(each.result() for each in behind)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
+import re
 import signal
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -154,6 +157,41 @@ def test_x14_other_protocols_cannot_reach_a_stateful_model(triton: Server) -> No
     """Plain rows have no place for an id, and say what is missing."""
     answer = triton.request("POST", "/predict/running", b'{"x": [1]}')
     assert answer.status == 400 and "'sequence_id'" in answer.error
+
+
+def test_x14_generate_has_a_place_for_a_sequence(triton: Server) -> None:
+    """Its members that are no inputs are parameters, those of a sequence among them."""
+
+    def say(value: int, **parameters: Any) -> Any:
+        body = json.dumps({"x": value, "sequence_id": "said", **parameters}).encode()
+        return triton.request("POST", "/v2/models/running/generate", body)
+
+    assert say(1).status == 400
+    assert say(1, sequence_start=True).json["total"] == 1
+    assert say(2, parameters={"sequence_end": True}).json["total"] == 3
+    stateless = triton.request("POST", "/v2/models/gate/generate", b'{"x": 1, "sequence_id": 7}')
+    assert stateless.status == 501
+
+
+def test_x14_openapi_says_what_a_stateful_model_takes(triton: Server) -> None:
+    """The path that has a place for a sequence, with parameters that are required, and none that would refuse."""
+    paths = triton.get("/openapi.json").json["paths"]
+    assert "/predict/running" not in paths and "/v1/models/running:predict" not in paths
+    assert "get" in paths["/v1/models/running"] and "/predict/sum" in paths
+    content = paths["/v2/models/running/infer"]["post"]["requestBody"]["content"]["application/json"]
+    assert content["schema"]["required"] == ["inputs", "parameters"]
+    assert content["schema"]["properties"]["parameters"]["required"] == ["sequence_id"]
+    answer = triton.infer("running", content["example"])
+    assert (answer.status, answer.data("total")) == (200, [1])
+
+
+def test_x14_the_page_for_people_shows_what_works(triton: Server) -> None:
+    """The box to try it sends a request that is a sequence by itself."""
+    page = triton.get("/docs").body.decode()
+    found = re.search('<form data-path="(/v2/models/running/generate)"><textarea[^>]*>([^<]*)</textarea>', page)
+    assert found is not None and 'data-path="/predict/running"' not in page
+    answer = triton.request("POST", found[1], unescape(found[2]).encode())
+    assert (answer.status, answer.json["total"]) == (200, 1)
 
 
 def test_x14_requests_of_a_sequence_run_in_order(wire: Wire) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from serving import Answer, Server
+from serving import Answer, Server, answer_of
 
 OCTETS = {"content-type": "application/octet-stream"}
 
@@ -106,7 +106,8 @@ def test_h6_arrays_bytes_and_dates_survive(dialects: Server) -> None:
     """They go to the model as JSON that loses nothing, and what the model gives in that form goes back as it came."""
     matrix = array("<f4", [2, 2], struct.pack("<4f", 1, 2, 3, 4))
     when = {b"__dt_datetime_iso__": True, b"data": "2026-01-02T03:04:05Z"}
-    sent = {"image": matrix, "raw": b"\xff\x00", "when": when, "list": [matrix]}
+    one = {b"nd": False, b"type": "<f4", b"data": struct.pack("<f", 2.5)}
+    sent = {"image": matrix, "raw": b"\xff\x00", "when": when, "list": [matrix], "one": one}
     assert unpacked(predict(dialects, "anything", sent, binary=True)) == {"got": sent}
 
 
@@ -141,7 +142,8 @@ def test_h6_typed_models(dialects: Server) -> None:
         (array("<f4", [1 << 40, 0], b""), False),
         (array("<c16", [2], b"\0" * 32), False),
         (array("<U1", [2], "ab".encode("utf-32-le")), False),
-        ({b"nd": True, b"type": "<f4", b"kind": b"O", b"shape": [2], b"data": b""}, False),
+        (array("<f4", [2], struct.pack("<2f", 1, 2)) | {b"kind": b"O"}, False),
+        (array("<f4", [2], struct.pack("<2f", 1, 2)) | {b"kind": "V"}, False),
         ({b"nd": True, b"type": "<f4", b"shape": "2", b"data": b""}, False),
         ({b"nd": True, b"type": "<f4", b"shape": ["2"], b"data": b""}, False),
         ({b"nd": True}, False),
@@ -158,6 +160,13 @@ def test_h6_arrays_that_are_read(dialects: Server, pair: Any, accepted: bool) ->
     else:
         assert answer.status == 400
         assert answer.headers["x-baseten-error-code"] == "700"
+
+
+@pytest.mark.parametrize("data", [{"a": 1}, None, 1.5, [1, "a"], b"2026"])
+def test_h6_dates_that_are_none(dialects: Server, data: Any) -> None:
+    """A date is its text, a span its numbers; anything else under such a name is the client's mistake."""
+    answer = predict(dialects, "anything", {"when": {b"__dt_datetime_iso__": True, b"data": data}}, binary=True)
+    assert (answer.status, answer.headers["x-baseten-error-code"]) == (400, "700")
 
 
 def test_h6_text_in_arrays(dialects: Server) -> None:
@@ -183,6 +192,51 @@ def test_h6_text_in_arrays(dialects: Server) -> None:
 def test_h6_broken_messagepack(dialects: Server, model: str, body: bytes) -> None:
     """Truncated, malformed, too deep or extended MessagePack is 400."""
     assert predict(dialects, model, body, binary=True).status == 400
+
+
+def test_h6_a_binary_body_has_the_limit_of_binary_bodies(dialects: Server) -> None:
+    """64 MiB, where JSON has 4; on both paths, announced or in chunks. What says that it is JSON, or says nothing, keeps its own."""
+    image = array("|u1", [5 << 20], bytes(5 << 20))
+    for verb in ("predict", "predict_binary"):
+        assert unpacked(predict(dialects, "anything", {"image": image}, binary=True, verb=verb)) == {"got": {"image": image}}
+        large = msgspec.json.encode("x" * (5 << 20))
+        for headers in ({}, {"content-type": "application/json"}, {"content-type": "application/octet-streams"}):
+            answer = dialects.request("POST", f"/v1/models/anything:{verb}", large, headers)
+            assert (answer.status, "4194304" in answer.error) == (413, True)
+    client = dialects.client()
+    chunks = iter([msgspec.msgpack.encode({"image": image})])
+    client.request("POST", "/v1/models/anything:predict", chunks, {**OCTETS, "Transfer-Encoding": "chunked"}, encode_chunked=True)
+    assert unpacked(answer_of(client.getresponse())) == {"got": {"image": image}}
+    client.close()
+    answer = dialects.request("POST", "/v1/models/anything:predict_binary", b"", {**OCTETS, "Content-Length": str((64 << 20) + 1)})
+    assert (answer.status, "67108864" in answer.error) == (413, True)
+
+
+def test_h6_the_limit_is_of_these_paths_only(dialects: Server) -> None:
+    """Elsewhere a Content-Type makes no body binary: it would be parsed as JSON."""
+    body = b'{"instances": [' + b" " * (5 << 20) + b"]}"
+    for path in ("/v1/models/flower:predict", "/predict/mixed", "/v2/models/mixed/infer"):
+        assert dialects.request("POST", path, body, OCTETS).status == 413, path
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"\xdd\x00\x50\x00\x00" + b"\x90" * (5 << 20),  # lists without anything
+        b"\xdd\x00\x28\x00\x00" + b"\xc4\x00" * (5 << 19),  # bytes without any
+        b"\xdd\x00\x10\x00\x00" + b"\xcb" + b"\xcb".join([bytes(8)] * (1 << 20)),  # numbers
+    ],
+)
+def test_h6_messagepack_that_unfolds(dialects: Server, body: bytes) -> None:
+    """A byte there may be sixty in memory: of a large body no more than some hundred thousand values are taken, and it is said how else."""
+    answer = predict(dialects, "anything", body, binary=True)
+    assert (answer.status, "send arrays as bytes" in answer.error) == (413, True)
+
+
+def test_h6_large_arrays_are_no_rows(dialects: Server) -> None:
+    """Those of a typed model become numbers one by one, so their elements are limited; as tensors they are not."""
+    answer = predict(dialects, "mixed", {"pair": array("|u1", [3 << 20], bytes(3 << 20)), "name": "a"}, binary=True)
+    assert (answer.status, "/v2/models/mixed/infer" in answer.error) == (413, True)
 
 
 # ---- errors
@@ -226,12 +280,20 @@ def test_h13_not_ready(dialects: Server) -> None:
     assert int(answer.headers["retry-after"]) >= 1
 
 
-def test_what_is_not_offered(dialects: Server) -> None:
-    """H7, H8, H10: the paths of OpenAI's API, the websocket and hot reload are 404, so that nobody takes them for working."""
+def test_h7_h8_h10_what_is_not_offered(dialects: Server) -> None:
+    """The paths of OpenAI's API, the websocket and hot reload are 404, so that nobody takes them for working."""
     for method, path in (
         ("POST", "/v1/chat/completions"), ("POST", "/v1/embeddings"), ("GET", "/v1/websocket"), ("POST", "/hot-reload"),
     ):  # fmt: skip
         assert dialects.request(method, path, b"{}").status in (400, 404), path
+
+
+def test_h11_metrics(dialects: Server) -> None:
+    """A Truss has them at `/metrics/`; here they are at both spellings, without a redirect."""
+    for path in ("/metrics/", "/metrics"):
+        answer = dialects.get(path)
+        assert answer.status == 200
+        assert b"# TYPE headgate_requests_total counter" in answer.body
 
 
 def test_h9_sagemaker(dialects: Server) -> None:

@@ -14,12 +14,12 @@ from sklearn.datasets import load_digits
 from headgate.testing.runtimes import write_sample
 
 
-def _write(folder, name, path, inputs, expected, takes, gives, **rest):
+def _write(folder, name, path, inputs, expected, takes, gives, more=None):
     def specs(named):
         return [{"name": key, "dtype": dtype, "shape": shape} for key, dtype, shape in named]
 
-    signature = {"inputs": specs(takes), "outputs": specs(gives), "batched": True, "parameters": False}
-    write_sample(folder, name, runtime="tensorflow", path=path, inputs=inputs, expected=expected, signature=signature, **rest)
+    signature = {"inputs": specs(takes), "outputs": specs(gives), "batched": True, "parameters": False, **(more or {})}
+    write_sample(folder, name, runtime="tensorflow", path=path, inputs=inputs, expected=expected, signature=signature)
 
 
 def _digits(folder: Path) -> None:
@@ -36,7 +36,16 @@ def _digits(folder: Path) -> None:
     model.save(folder / "digits.keras")
     _write(folder, "digits", "digits.keras", {"pixels": rows}, {"digit": expected}, takes, [("digit", "FP32", [-1, 10])])
     model.export(folder / "exported", verbose=False)
-    _write(folder, "exported", "exported", {"pixels": rows}, {"output_0": expected}, takes, [("output_0", "FP32", [-1, 10])])
+    gives = [("output_0", "FP32", [-1, 10])]
+    again = {
+        "inputs": [{"name": "pixels", "dtype": "FP32", "shape": [-1, 64]}],
+        "outputs": [{"name": "output_0", "dtype": "FP32", "shape": [-1, 10]}],
+        "batched": True,
+        "parameters": False,
+        "name": "serve",
+    }
+    # Keras exports the same function under two names.
+    _write(folder, "exported", "exported", {"pixels": rows}, {"output_0": expected}, takes, gives, {"further": [again]})
 
 
 def _two_inputs(folder: Path) -> None:
@@ -83,7 +92,43 @@ def _text(folder: Path) -> None:
     _write(folder, "prices", "prices", inputs, expected, takes, gives)
 
 
+class Powers(tf.Module):
+    """Squares by one signature, and roots by another that takes one matrix at a time; nobody can send what a third takes."""
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.float32, "x")])
+    def square(self, x):
+        return {"squared": x * x}
+
+    @tf.function(input_signature=[tf.TensorSpec([2, 2], tf.float32, "matrix")])
+    def root(self, matrix):
+        return {"roots": tf.sqrt(tf.abs(matrix))}
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.complex64, "z")])
+    def turn(self, z):
+        return {"turned": tf.math.real(z)}
+
+
+def _named(folder: Path) -> None:
+    """Save a model none of whose signatures has the name that is meant where nobody says which: the first by name is."""
+    powers = Powers()
+    signatures = {"square": powers.square, "root": powers.root, "turn": powers.turn}
+    tf.saved_model.save(powers, str(folder / "powers"), signatures=signatures)
+    square = {
+        "inputs": [{"name": "x", "dtype": "FP32", "shape": [-1]}],
+        "outputs": [{"name": "squared", "dtype": "FP32", "shape": [-1]}],
+        "batched": True,
+        "parameters": False,
+        "name": "square",
+    }
+    matrix = np.array([[1, 4], [9, 16]], np.float32)
+    _write(
+        folder, "powers", "powers", {"matrix": matrix}, {"roots": np.sqrt(matrix)}, [("matrix", "FP32", [2, 2])],
+        [("roots", "FP32", [2, 2])], {"batched": False, "name": "root", "further": [square]},
+    )  # fmt: skip
+
+
 def build(folder: Path) -> None:
     _digits(folder)
     _two_inputs(folder)
     _text(folder)
+    _named(folder)

@@ -1,4 +1,4 @@
-"""Models of a Triton repository: ONNX under other shapes and with its outputs turned round, and a TritonPythonModel."""
+"""Models of a Triton repository: ONNX under other shapes and with its outputs turned round, a TritonPythonModel, and an ensemble."""
 
 import numpy as np
 from onnx import TensorProto, helper, save
@@ -37,6 +37,40 @@ class TritonPythonModel:
         return pb_utils.InferenceResponse([pb_utils.Tensor("SAID", said)])
 """
 
+_NAMING = """
+backend: "python"
+max_batch_size: 5
+input [ { name: "NUMBERS" data_type: TYPE_FP32 dims: [ 2 ] } ]
+output [ { name: "NAMED" data_type: TYPE_STRING dims: [ 1 ] } ]
+"""
+_NAMING_MODEL = """
+import numpy as np
+import triton_python_backend_utils as pb_utils
+
+
+class TritonPythonModel:
+    idempotent = True
+
+    def execute(self, requests):
+        return [self.answer(request.inputs()[0].as_numpy()) for request in requests]
+
+    def answer(self, numbers):
+        named = np.array([["more" if row.sum() > 2 else "less"] for row in numbers])
+        return pb_utils.InferenceResponse([pb_utils.Tensor("NAMED", named)])
+"""
+_ENSEMBLE = """
+platform: "ensemble"
+max_batch_size: 8
+input [ { name: "RAW" data_type: TYPE_FP32 dims: [ 4 ] } ]
+output [ { name: "CLASS" data_type: TYPE_STRING dims: [ 1 ] }, { name: "TOTAL" data_type: TYPE_FP32 dims: [ 2 ] } ]
+ensemble_scheduling {
+  step [
+    { model_name: "naming" input_map { key: "NUMBERS" value: "TOTAL" } output_map { key: "NAMED" value: "CLASS" } },
+    { model_name: "shaped" model_version: -1 input_map { key: "X" value: "RAW" } output_map { key: "SUM" value: "TOTAL" } }
+  ]
+}
+"""
+
 
 def _write(folder, name, inputs, expected, takes, gives):
     """Write the sample of the model that lies in ``folder/repository/name``: its files as in a package."""
@@ -46,8 +80,8 @@ def _write(folder, name, inputs, expected, takes, gives):
         path = folder / name / file
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content if isinstance(content, bytes) else content.read_bytes())
-    python = version.files.keys() & {"1/model.py"}
-    signature = {"inputs": takes, "outputs": gives, "batched": True, "parameters": bool(python)}
+    python = any(file.endswith("1/model.py") for file in version.files)
+    signature = {"inputs": takes, "outputs": gives, "batched": True, "parameters": python}
     write_sample(
         folder, name, runtime="triton", path=f"{name}/{version.entry}", inputs=inputs, expected=expected, signature=signature
     )
@@ -87,7 +121,22 @@ def _words(folder):
     _write(folder, "words", {"TEXT": text, "TIMES": times}, {"SAID": said}, takes, [_spec("SAID", "BYTES", 1)])
 
 
+def _ensemble(folder):
+    place = folder / "repository" / "naming" / "1"
+    place.mkdir(parents=True)
+    (place.parent / "config.pbtxt").write_text(_NAMING)
+    (place / "model.py").write_text(_NAMING_MODEL)
+    (folder / "repository" / "ensemble").mkdir()
+    (folder / "repository" / "ensemble" / "config.pbtxt").write_text(_ENSEMBLE)
+    rows = np.random.default_rng(0).random((12, 4)).astype(np.float32)
+    total = rows.reshape(12, 2, 2).sum(axis=2)
+    named = np.array([[b"more" if row.sum() > 2 else b"less"] for row in total], dtype=object)
+    gives = [_spec("CLASS", "BYTES", 1), _spec("TOTAL", "FP32", 2)]
+    _write(folder, "ensemble", {"RAW": rows}, {"CLASS": named, "TOTAL": total}, [_spec("RAW", "FP32", 4)], gives)
+
+
 def build(folder):
     """Write the samples."""
     _shaped(folder)
     _words(folder)
+    _ensemble(folder)

@@ -50,7 +50,10 @@ def test_nothing_given_sets_nothing() -> None:
 EVERYTHING = [
     "--replicas", "2", "--threads", "3", "--device", "cuda:1", "--memory", "2GiB", "--max-rows", "64", "--max-delay", "5ms",
     "--max-queue-rows", "100", "--timeout", "1.5", "--batch-timeout", "20s", "--load-timeout", "1m", "--no-idempotent",
-    "--v1", "kserve", "--also", "1,2",
+    "--sequence-idle", "30s", "--max-sequences", "9", "--v1", "kserve", "--also", "1,2", "--strategy", "canary",
+    "--steps", "0.5, 5 %,50%", "--bake", "10m", "--slo", "p99=80ms,errors=1%", "--min-events", "0", "--on-undecided", "rollback",
+    "--max-duration", "2h", "--rollback-window", "0s", "--hooks", "https://a.example/x,y,http://b.example:81/",
+    "--mirror", "20%", "--for", "30m", "--max-disagreement", "2.5",
 ]  # fmt: skip
 
 
@@ -62,6 +65,27 @@ def test_settings_arrive_in_the_spec() -> None:
     assert (spec.batching.max_rows, spec.batching.max_delay, spec.batching.max_queue_rows) == (64, 0.005, 100)
     assert (spec.timeout, spec.batch_timeout, spec.load_timeout) == (1.5, 20.0, 60.0)
     assert (spec.idempotent, spec.v1, spec.also) == (False, "kserve", (1, 2))
+    assert (spec.sequences.idle, spec.sequences.max_open) == (30.0, 9)
+    rollout = spec.rollout
+    assert (rollout.strategy, rollout.steps, rollout.bake) == ("canary", (0.5, 5.0, 50.0), 600.0)
+    assert (rollout.slo, rollout.min_events, rollout.on_undecided) == ("p99=80ms,errors=1%", 0, "rollback")
+    assert (rollout.max_duration, rollout.rollback_window) == (7200.0, 0.0)
+    assert (rollout.mirror, rollout.lasts, rollout.max_disagreement) == (20.0, 1800.0, 2.5)
+    assert [hook.url for hook in spec.hooks] == ["https://a.example/x,y", "http://b.example:81/"]
+
+
+def test_everything_is_everything() -> None:
+    """The test above leaves no flag out."""
+    given_flags = flags.settings(parse(*EVERYTHING))
+    assert set(leaves_of(given_flags)) == set(leaves(DeploymentSpec)) - POSITIONAL
+
+
+def leaves_of(fields: dict[str, Any], prefix: str = "") -> list[str]:
+    """The paths of the settings in ``fields``."""
+    found: list[str] = []
+    for key, value in fields.items():
+        found += leaves_of(value, f"{prefix}{key}.") if isinstance(value, dict) else [prefix + key]
+    return found
 
 
 def test_everything_can_be_handed_on() -> None:
@@ -101,6 +125,13 @@ def test_durations_and_sizes_are_those_of_the_spec(text: str) -> None:
         (["--v1", "mlflow"], "--v1: expected one of tfserving, kserve, truss"),
         (["--v1", "kserv"], "got 'kserv'; did you mean 'kserve'?"),
         (["--also", "1,champion"], "--also: expected a whole number"),
+        (["--strategy", "blue-gren"], "got 'blue-gren'; did you mean 'blue-green'?"),
+        (["--steps", "5;25"], "--steps: expected shares in percent such as 5,25,50, got '5;25'"),
+        (["--mirror", "half"], "--mirror: expected a share in percent such as 20, got 'half'"),
+        (["--on-undecided", "wait"], "--on-undecided: expected one of hold, promote, rollback, got 'wait'"),
+        (["--hooks", "example.org"], "--hooks: expected URLs such as https://example.org/hook, got 'example.org'"),
+        (["--min-events", "-1"], "--min-events: expected"),
+        (["--min-events", "some"], "--min-events: expected a whole number of 0 or more, got 'some'"),
     ],
 )
 def test_wrong_values_are_refused_at_once(words: list[str], message: str) -> None:
@@ -125,6 +156,15 @@ def test_limits_are_those_of_the_gateway() -> None:
     ):
         with pytest.raises(argparse.ArgumentTypeError, match=said):
             flags.limit(text)
+
+
+def test_a_host_that_hooks_may_call_is_a_host() -> None:
+    """Names and addresses, with or without a port; what could match no URL is refused before anything starts."""
+    for text in ("receiver", "10.0.0.7", "receiver.internal:8443", "[::1]:9000"):
+        assert flags.host(text) == text
+    for text in ("", "http://receiver", "receiver/x", "receiver:", "::1", "a b", "10.0.0.0/8"):
+        with pytest.raises(argparse.ArgumentTypeError, match="expected HOST or HOST:PORT"):
+            flags.host(text)
 
 
 def test_a_default_deployment_is_a_name_or_nothing() -> None:

@@ -20,9 +20,10 @@ def lines(described: dict[str, Any], row: Any = None, **access: Any) -> str:
     """What is said of a deployment, with its server at 127.0.0.1:8080; ``row`` is the example in /openapi.json."""
     api = Api(Address("http://127.0.0.1:8080"))
     content = {"content": {"application/json": {"example": row or {"x": 1}}}}
-    answers = {"/v2/models/m": described, "/openapi.json": {"paths": {"/predict/m": {"post": {"requestBody": content}}}}}
+    path = "/v2/models/m/infer" if described.get("stateful") else "/predict/m"
+    answers = {"/v2/models/m": described, "/openapi.json": {"paths": {path: {"post": {"requestBody": content}}}}}
     api.get = lambda path: answers[path]  # type: ignore[method-assign]
-    status = {"name": "m", "model": "m@1", "version": 1}
+    status = {"name": "m", "model": "m@1", "version": 1, "revision": "m-1", "serving": "m-1", "rollout": access.get("rollout")}
     return welcome.deployment(welcome.Access(api, access.get("certificate"), access.get("key", False)), status)
 
 
@@ -40,20 +41,14 @@ def test_the_line_sends_the_servers_own_example() -> None:
 
 
 def test_a_model_that_keeps_state_is_asked_in_a_sequence() -> None:
-    """Plain rows carry no sequence, so the line is a whole sequence in the words of the Open Inference Protocol."""
-    described = metadata(("x", "FP32", [-1, 2]), ("word", "BYTES", [-1])) | {"stateful": True}
-    words = shlex.split(command(described, {"x": [1.5, 2.5], "word": "a"}))
-    assert words[:2] == ["curl", "http://127.0.0.1:8080/v2/models/m/infer"]
-    assert json.loads(words[words.index("-d") + 1]) == {
-        "inputs": [
-            {"name": "x", "datatype": "FP32", "shape": [1, 2], "data": [[1.5, 2.5]]},
-            {"name": "word", "datatype": "BYTES", "shape": [1], "data": ["a"]},
-        ],
+    """Plain rows carry no sequence, so the line is a whole sequence in the words of the Open Inference Protocol, as the server shows it."""
+    request = {
+        "inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 200], "data": [[1.5] * 200]}],
         "parameters": {"sequence_id": 1, "sequence_start": True, "sequence_end": True},
     }
-    whole = metadata(("x", "FP32", [2]), outputs=2) | {"stateful": True}
-    (tensor,) = json.loads(shlex.split(command(whole, {"x": [1.5, 2.5]}))[-1])["inputs"]
-    assert (tensor["shape"], tensor["data"]) == ([2], [1.5, 2.5])
+    words = shlex.split(command(metadata(("x", "FP32", [-1, 200])) | {"stateful": True}, request))
+    assert words[:2] == ["curl", "http://127.0.0.1:8080/v2/models/m/infer"]
+    assert json.loads(words[words.index("-d") + 1]) == request
 
 
 def test_what_is_optional_is_said() -> None:

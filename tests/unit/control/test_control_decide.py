@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import pytest
 from control_world import spec_of
 
-from headgate.control.decide import Create, Move, Place, decide
+from headgate.control.decide import Create, Move, Place, Record, decide
 from headgate.control.model import (
     TRANSITIONS,
     Deployment,
@@ -86,7 +86,7 @@ class Scene:
             also=() if deleted else tuple(self.target(version) for version in self.spec.also),
             **self.fields,
         )
-        return decide(view)
+        return [action for action in decide(view) if not isinstance(action, Record)]
 
 
 def test_what_is_asked_for_and_not_there_is_made():

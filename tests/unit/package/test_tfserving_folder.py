@@ -35,6 +35,7 @@ def test_a_model_and_its_versions(tmp_path: Path) -> None:
     (found,) = TensorFlowServing.adapt(base, Asked(""))
     (version,) = found.versions
     assert (found.name, version.number, version.origin, version.runtime) == ("half", 123, "tfserving", "tensorflow")
+    assert version.note == str(base / "123"), "where it was registered from, which a client that names it is held to"
     assert version.files == {
         "saved_model/saved_model.pb": base / "123" / "saved_model.pb",
         "saved_model/variables/variables.index": base / "123" / "variables" / "variables.index",

@@ -52,6 +52,13 @@ def test_every_dimension_of_a_row_counts() -> None:
     assert texts("FP64", np.array(2.5), Classes(3, False)) == ([1], ["2.500000:0"])
 
 
+def test_classes_have_their_labels() -> None:
+    """By their number; a class without one, or with an empty one, is told by its number alone."""
+    array = np.array([[1, 2, 3, 4]], dtype=np.int64)
+    _, found = texts("INT64", array, Classes(4, True, ("cat", "", "zwölf: dogs")))
+    assert found == ["4:3", "3:2:zwölf: dogs", "2:1", "1:0:cat"]
+
+
 @pytest.mark.parametrize(("dtype", "form"), [("FP16", "e"), ("BF16", None), ("INT8", "b"), ("UINT64", "Q")])
 def test_classes_of_other_numbers(dtype: str, form: str | None) -> None:
     """Halves are written as floats, integers as such, at any width."""

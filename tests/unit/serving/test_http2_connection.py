@@ -31,7 +31,7 @@ from headgate.serving.wire.http2.frames import (
     settings,
     window_update,
 )
-from headgate.serving.wire.http2.headers import RequestHeaders
+from headgate.serving.wire.http2.headers import RequestHeaders, encode_block
 from headgate.serving.wire.http2.settings import INITIAL_WINDOW_SIZE, Http2Limits
 
 CANCEL = int(ErrorCode.CANCEL)
@@ -40,6 +40,11 @@ CANCEL = int(ErrorCode.CANCEL)
 def headers(stream_id: int, flags: int = END_HEADERS | END_STREAM) -> bytes:
     """A request without a body."""
     return frame(HEADERS, flags, stream_id, REQUEST)
+
+
+def trailers(stream_id: int) -> bytes:
+    """What may follow the body of a request."""
+    return frame(HEADERS, END_HEADERS | END_STREAM, stream_id, encode_block([(b"x-sum", b"1")]))
 
 
 # ---- the beginning
@@ -124,12 +129,17 @@ def test_data_is_passed_on_before_its_frame_is_complete() -> None:
 
 
 def test_streams_go_up() -> None:
-    """Section 5.1.1: a lower number than one that was used is a closed stream, whose frames are thrown away, table and all."""
+    """Section 5.1.1: a request under a lower number than one that was used is a connection error of type PROTOCOL_ERROR.
+
+    Anything else there is on a closed stream, whose frames are thrown away.
+    """
     peer = Peer()
     peer.ask(5)
-    peer.send(headers(3) + frame(DATA, END_STREAM, 3, b"x"))
-    assert list(peer.opened) == [5]
+    peer.send(trailers(3) + frame(DATA, END_STREAM, 3, b"x"))
     assert peer.frames() == []
+    peer.send(headers(3))
+    assert peer.refused(ErrorCode.PROTOCOL_ERROR)
+    assert list(peer.opened) == [5]
 
 
 @pytest.mark.parametrize("late", [frame(DATA, 0, 1, b"x"), frame(DATA, END_STREAM, 1), headers(1)])
@@ -143,7 +153,7 @@ def test_nothing_comes_after_the_end_of_a_request(late: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    "late", [frame(DATA, 0, 1, b"x"), headers(1), window_update(1, 5), rst_stream(1, CANCEL), frame(PRIORITY, 0, 1, b"12345")]
+    "late", [frame(DATA, 0, 1, b"x"), trailers(1), window_update(1, 5), rst_stream(1, CANCEL), frame(PRIORITY, 0, 1, b"12345")]
 )
 @pytest.mark.parametrize("how", ["answered", "reset by us", "reset by the client"])
 def test_frames_on_a_closed_stream_are_thrown_away(late: bytes, how: str) -> None:
@@ -250,7 +260,7 @@ def flood_of_resets(n: int) -> bytes:
         lambda n: SETTINGS_ACK,
         lambda n: frame(PRIORITY, 0, 1, b"\0\0\0\3\1"),
         lambda n: frame(0xFA, 0, 0, b""),
-        lambda n: headers(3) if n == 0 else headers(1),  # closed
+        lambda n: headers(3) if n == 0 else trailers(1),  # closed
         lambda n: frame(HEADERS, END_HEADERS, 1, REQUEST) if n == 0 else frame(DATA, 0, 1),  # CVE-2019-9518
         lambda n: frame(HEADERS, END_HEADERS, 1, REQUEST) if n == 0 else frame(DATA, PADDED, 1, b"\1\0"),
         lambda n: rst_stream(1, CANCEL) if n else headers(1),

@@ -13,6 +13,7 @@ from headgate.serving.wire.http2.frames import (
     END_STREAM,
     HEADERS,
     PADDED,
+    PING,
     PREFACE,
     RST_STREAM,
     SETTINGS,
@@ -51,13 +52,15 @@ def test_the_windows_we_set_are_announced() -> None:
 
 
 def test_room_is_granted_in_bulk() -> None:
-    """One update for half a window, not one for each frame: of the stream, and of the connection."""
+    """One update for half the connection's window, and for three quarters of a stream's, not one for each frame."""
     peer = Peer(NARROW)
     peer.ask(1, b"x" * 16_000, end=False)
     peer.send(frame(DATA, 0, 1, b"x" * 16_000))
     assert peer.frames() == []
     peer.send(frame(DATA, 0, 1, b"x" * 16_000))
-    assert sorted((found.stream_id, found.number) for found in peer.frames()) == [(0, 48_000), (1, 48_000)]
+    assert [(found.stream_id, found.number) for found in peer.frames()] == [(0, 48_000)]
+    peer.send(frame(DATA, 0, 1, b"x" * 16_000))
+    assert [(found.stream_id, found.number) for found in peer.frames()] == [(1, 64_000)]
 
 
 def test_no_room_is_granted_on_a_stream_that_has_ended() -> None:
@@ -71,9 +74,9 @@ def test_padding_uses_windows() -> None:
     """Section 6.1: the whole payload counts, and a client that sends nothing else gets its room back too."""
     peer = Peer(NARROW)
     peer.ask(1, None, end=False)
-    for _ in range(129):
+    for _ in range(193):
         peer.send(frame(DATA, PADDED, 1, b"\xff" + b"\0" * 255))
-    assert sorted((found.stream_id, found.number) for found in peer.frames()) == [(0, 33_024), (1, 33_024)]
+    assert sorted((found.stream_id, found.number) for found in peer.frames()) == [(0, 33_024), (1, 49_408)]
 
 
 def test_a_stream_above_its_window_is_reset() -> None:
@@ -131,7 +134,7 @@ def test_a_held_stream_gets_no_room_until_it_is_released() -> None:
     peer.send(frame(DATA, 0, 1, b"x" * 50_000))
     assert peer.frames() == []
     assert len(stream.body) == 60_000
-    peer.ask(3, b"x" * 40_000, end=False)
+    peer.ask(3, b"x" * 50_000, end=False)
     assert [found.stream_id for found in peer.frames()] == [3]
     peer.connection.release(1)
     assert [(found.stream_id, found.number) for found in peer.frames()] == [(1, 60_000)]
@@ -161,6 +164,24 @@ def test_a_small_answer_is_one_write() -> None:
     assert [part.payload for part in found[6:]] == [OK, b"abc", TRAILERS]
     assert not peer.connection.streams
     assert peer.connection.answered == 3
+
+
+def test_the_answer_of_the_only_stream_waits_for_nobody() -> None:
+    """Nothing else can join it in its turn, so it goes out at once; not while something is being read, or waits already."""
+    peer = Peer()
+    echo(peer.ask(1, b"abc"))
+    assert peer.transport.writes == [], "the first answer of a connection takes the long way"
+    peer.frames()
+    echo(peer.ask(3, b"abc"))
+    assert len(peer.transport.writes) == 1
+    assert [part.kind for part in peer.frames()] == [HEADERS, DATA, HEADERS]
+    waits = peer.ask(5, b"abc")
+    peer.send(frame(PING, 0, 0, b"12345678"))
+    echo(waits)
+    assert peer.transport.writes == []
+    peer.turn()
+    assert len(peer.transport.writes) == 1
+    assert [part.kind for part in peer.frames()] == [PING, HEADERS, DATA, HEADERS]
 
 
 def test_large_answers_of_a_turn_are_one_write_too() -> None:

@@ -119,7 +119,7 @@ def test_blocks_of_streams_that_are_over_change_the_table(ended: bool) -> None:
     peer.ask(3, b"")
     if ended:
         peer.connection.reset(3, ErrorCode.CANCEL)
-    peer.send(frame(HEADERS, END_HEADERS | END_STREAM, 3, encoder.encode([*BASE, (b"x-late", b"1")])))
+    peer.send(frame(HEADERS, END_HEADERS | END_STREAM, 3, encoder.encode([(b"x-late", b"1")])))
     stream = peer.ask(5, b"abc", block=encoder.encode([*BASE, (b"x-late", b"1")]))
     assert stream.headers.fields == (("x-late", "1"),)
 

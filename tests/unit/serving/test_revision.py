@@ -27,6 +27,8 @@ SIGNATURE = Signature(
 class PlayedReplica:
     """A replica whose answers a test decides."""
 
+    number, ready_since = 1, -60.0
+
     def __init__(self, revision: Revision) -> None:
         self.revision = revision
         self.batch: list[InferRequest] = []
@@ -93,7 +95,7 @@ def make_revision(**settings: Any) -> Revision:
 
 def send(revision: Revision, words: list[str], *, now: float = 0.0, deadline: float = 1e9) -> tuple[InferRequest, Client]:
     """Submit a request with a row per word, whose values are the word's length and 1."""
-    request, client = InferRequest(2), Client()
+    request, client = InferRequest.of(2), Client()
     rows = len(words)
     request.shapes = [[rows, 2], [rows]]
     request.data = [

@@ -10,11 +10,13 @@ import pytest
 from headgate.errors import DeadlineExceeded, HeadgateError, InvalidRequest, NotReady, Overloaded, ReplicaLost
 from headgate.package.signature import Signature, TensorSpec
 from headgate.protocols.base import InferRequest, InferResponse, Plan
-from headgate.routes import DeploymentRoute, RevisionRoute
+from headgate.routes import DeploymentRoute, RevisionRoute, RouteTable, Weight
+from headgate.serving.catalogue import Catalogue
 from headgate.serving.kinds import revision_of
 from headgate.serving.metrics import Metrics
 from headgate.serving.revision import Revision
 from headgate.serving.sequences import Sequences, StatefulRevision
+from headgate.testing.clock import ManualClock
 
 SIGNATURE = Signature(
     inputs=(TensorSpec(name="x", dtype="FP32", shape=(-1,)),),
@@ -27,6 +29,8 @@ SIGNATURE = Signature(
 
 class PlayedReplica:
     """A replica whose answers a test decides."""
+
+    number, ready_since = 1, -60.0
 
     def __init__(self, revision: Revision) -> None:
         self.revision = revision
@@ -88,7 +92,7 @@ def make(sequences: Sequences, name: str = "m-1", version: int = 1, **settings: 
 
 def request_of(key: Any, *, start: bool = False, end: bool = False) -> InferRequest:
     """A request of a sequence, as a protocol reads it."""
-    request = InferRequest(1)
+    request = InferRequest.of(1)
     request.shapes, request.data = [[1]], [b"\x00\x00\x00\x00"]
     request.parameters = {"sequence_id": key, "sequence_start": start, "sequence_end": end, "top": 3}
     return request
@@ -293,3 +297,28 @@ def test_the_bound_is_that_of_the_deployment() -> None:
     assert new.rejected == 1
     send(new, 2, end=True)
     send(new, 3, start=True)
+
+
+def test_a_new_table_forgets_no_sequences() -> None:
+    """Whenever a table comes, also while nothing is open, what opens later is counted with its deployment and ends by its idle limit."""
+    clock = ManualClock()
+    catalogue = Catalogue(clock, Metrics())
+    route = make(Sequences(), sequence_idle=5.0).route
+    deployment = DeploymentRoute(name="m", model="m", timeout=30, split=(Weight(revision="m-1", share=10_000),), revisions=(route,))
+    for number in (1, 2):
+        catalogue.apply(RouteTable(id=number, deployments=(deployment,)))
+    revision = catalogue.revisions["m-1"]
+    assert isinstance(revision, StatefulRevision)
+    replica = PlayedReplica(revision)
+    send(revision, 7, start=True, now=clock.monotonic())
+    replica.answer(clock.monotonic())
+    later = msgspec.structs.replace(deployment, revisions=(route, msgspec.structs.replace(route, name="m-2", version=2)))
+    catalogue.apply(RouteTable(id=3, deployments=(later,)))
+    newest = catalogue.revisions["m-2"]
+    assert newest.sequences is revision.sequences and len(revision.sequences) == 1
+    clock.advance(4.9)
+    catalogue.expire_sequences(clock.monotonic())
+    assert len(revision.sequences) == 1
+    clock.advance(0.1)
+    catalogue.expire_sequences(clock.monotonic())
+    assert len(revision.sequences) == 0

@@ -78,6 +78,8 @@ class Unable(Client):
 class PlayedReplica:
     """A replica whose parts a test decides."""
 
+    number, ready_since = 1, -60.0
+
     overdue = False
 
     def __init__(self, revision: Revision) -> None:
@@ -133,7 +135,7 @@ def send(
     revision: Revision, client: Client | None = None, *, now: float = 0.0, deadline: float = 1e9
 ) -> tuple[InferRequest, Client]:
     """Submit a request."""
-    request, client = InferRequest(1), client or Client()
+    request, client = InferRequest.of(1), client or Client()
     request.shapes, request.data = [[1]], [frame_bytes([b"text"])]
     revision.plan.finish(request)
     request.sink, request.arrived, request.deadline = client, now, deadline

@@ -10,7 +10,7 @@ import pytest
 
 from headgate.errors import ModelFailed
 from headgate.serving.link import Message, Unpacked
-from headgate.serving.worker import Worker
+from headgate.serving.worker import Worker, packed
 from headgate.tensors import DTYPES
 
 CODE = """
@@ -53,7 +53,7 @@ def message(*values: int) -> Message:
 def test_what_fits_the_signature_is_packed(worker: Worker) -> None:
     """The right shape goes out as it is."""
     outputs = worker.run(message(4, 1)).outputs
-    assert [tuple(packed.shape) for packed in outputs] == [(2, 4)]
+    assert [tuple(output.shape) for output in outputs] == [(2, 4)]
 
 
 @pytest.mark.parametrize(
@@ -78,13 +78,13 @@ def test_what_does_not_is_the_models_failure(worker: Worker, wrong: int, said: s
         ("float32", "FP64", True),
     ],
 )
-def test_no_answer_is_cut_to_fit(returned: str, promised: str, kept: bool, worker: Worker) -> None:
+def test_no_answer_is_cut_to_fit(returned: str, promised: str, kept: bool) -> None:
     """A model that returns fractions where whole numbers are promised fails; one whose kind holds them is cast."""
     array = np.ones(2, dtype=returned)
     if not kept:
         with pytest.raises(ModelFailed, match=f"output 'y' is {returned}, its signature promises {promised}"):
-            worker._pack(0, "y", DTYPES[promised], (-1,), {"y": array}, 2)
+            packed(0, "y", DTYPES[promised], (-1,), {"y": array}, 2)
         return
-    packed = worker._pack(0, "y", DTYPES[promised], (-1,), {"y": array}, 2)
-    (data,) = packed.parts
+    found = packed(0, "y", DTYPES[promised], (-1,), {"y": array}, 2)
+    (data,) = found.parts
     assert np.frombuffer(data, dtype=DTYPES[promised].numpy).tolist() == [1, 1]

@@ -1,21 +1,22 @@
 """Deploy a version of a model (model, model@3, model@alias), or a model file, which is registered first. It is checked in a replica of
-its own before requests go to it; the version that served before is then drained. Settings that are not given stay as they are.
+its own before requests go to it; the version that served before is then drained. With a canary this returns as soon as the new version
+has its first share of the traffic. Settings that are not given stay as they are.
 """
 
 from __future__ import annotations
 
 import argparse
-from typing import Any
 
 from headgate.cli import flags
-from headgate.cli.arguments import add_connection, add_output, add_packaging
+from headgate.cli.arguments import add_connection, add_output, add_packaging, add_waiting
 from headgate.cli.catalog import RemoteCatalog
 from headgate.cli.connection import connect
 from headgate.cli.output import emit, note
 from headgate.cli.publish import found, publish
+from headgate.cli.rollout_view import deployed
 from headgate.cli.specs import apply, overlay
 from headgate.cli.targets import has_ending, looks_like_path, missing
-from headgate.cli.waiting import until_ready
+from headgate.cli.watching import settle
 from headgate.errors import InvalidRequest, NotFound
 
 
@@ -25,8 +26,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "what", metavar="REF|FILE", help="model, model@3, model@alias; or a file, a folder, file.py:Class, models:/..."
     )
     parser.add_argument("--name", help="the deployment (default: the model's name)")
-    parser.add_argument("--no-wait", action="store_true", help="return at once; 'headgate status' shows what becomes of it")
-    parser.add_argument("--timeout-seconds", type=float, default=600.0, metavar="S", help="how long to wait for it (default: 600)")
+    add_waiting(parser)
     flags.add_flags(parser)
     add_packaging(parser)
     add_connection(parser)
@@ -34,7 +34,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Deploy, and wait until the new revision serves and what ``--also`` names is ready."""
+    """Deploy, and wait until the new revision serves (or has its first share) and what ``--also`` names is ready."""
     api = connect(args)
     reference, settings = args.what, flags.settings(args)
     if looks_like_path(args.what):
@@ -54,12 +54,6 @@ def run(args: argparse.Namespace) -> int:
         if reference != args.what or not has_ending(reference):
             raise
         raise NotFound(f"{missing(reference)} Nor is it a model: {error}") from None
-    if not args.no_wait:
-        status = until_ready(api, name, status["revision"], args.timeout_seconds)
-    emit(args.output, status, lambda: _text(status))
+    status = settle(api, status, args)
+    emit(args.output, status, lambda: deployed(status))
     return 0
-
-
-def _text(status: dict[str, Any]) -> str:
-    version = f"{status['model'].partition('@')[0]}@{status['version']}"
-    return f"{status['name']} {status['state']}: {version} as {status['revision']}, {status['url']}"

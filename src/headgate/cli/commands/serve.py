@@ -57,6 +57,11 @@ def _add_security(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--tls-key", metavar="FILE", help="its key")
     group.add_argument("--insecure", action="store_true", help="listen beyond this machine without keys and TLS")
     group.add_argument("--allow-host", metavar="HOST", action="append", default=[], help="further name of this server; repeatable")
+    group.add_argument(
+        "--hook-allow", type=flags.host, metavar="HOST[:PORT]", action="append", default=[],
+        help="host that hooks may call although it is not of the internet; repeatable",
+    )  # fmt: skip
+    group.add_argument("--hook-commands", action="store_true", help="let hooks of deployments run commands on this machine")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -82,6 +87,8 @@ def run(args: argparse.Namespace) -> int:
             hosts=args.allow_host,
             default_deployment=args.default_deployment,
             model_control=args.model_control,
+            hook_allow=args.hook_allow,
+            hook_commands=args.hook_commands,
             require_key=not args.insecure and not (_is_loopback(args.host) and _is_loopback(args.control_host)),
             insecure=args.insecure,
             limits=dict(args.limit),

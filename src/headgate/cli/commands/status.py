@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Iterator
 from typing import Any
 
+from headgate.cli import rollout_view
 from headgate.cli.api import segment
 from headgate.cli.arguments import add_connection, add_output
 from headgate.cli.connection import connect
@@ -36,8 +37,8 @@ def text(status: dict[str, Any]) -> str:
     deployments = status["deployments"]
     if not deployments:
         return "\n".join([*_server(status), "nothing is deployed; deploy a model with: headgate deploy model.onnx"])
-    rows = [row for deployment in deployments for row in (_row(deployment), *_also_rows(deployment))]
-    reasons = [f"{deployment['name']}: {deployment['reason']}" for deployment in deployments if deployment["reason"]]
+    rows = [row for deployment in deployments for row in (*_rows(deployment), *_also_rows(deployment))]
+    reasons = [f"{deployment['name']}: {reason}" for deployment in deployments for reason in _reasons(deployment)]
     columns = ("DEPLOYMENT", "MODEL", "STATE", "REPLICAS", "REQUESTS", "FAILED", "QUEUED", "URL")
     return "\n".join([*_server(status), table(columns, rows), *reasons])
 
@@ -47,14 +48,31 @@ def _server(status: dict[str, Any]) -> list[str]:
     return [f"inference {server['inference_url']}"] if server.get("inference_url") else []
 
 
-def _row(deployment: dict[str, Any]) -> tuple[object, ...]:
-    """The deployment but for what ``also`` names: with the version that serves, or, as long as none does, the one asked for."""
+def _reasons(deployment: dict[str, Any]) -> Iterator[str]:
+    if deployment["reason"]:
+        yield deployment["reason"]
+    if deployment.get("rollout"):
+        yield rollout_view.short(deployment["rollout"])
+
+
+def _rows(deployment: dict[str, Any]) -> Iterator[tuple[object, ...]]:
+    """The deployment but for what ``also`` names: with the version that serves, or, as long as none does, the one asked for; during a
+    rollout its two versions with their shares.
+    """
+    rollout = deployment.get("rollout")
     also = {entry["revision"] for entry in deployment.get("also", ())} - {deployment.get("serving")}
-    revisions = [revision for revision in deployment["revisions"] if revision["name"] not in also]
-    serving = [revision["version"] for revision in revisions if revision["name"] == deployment.get("serving")]
-    version = serving[0] if serving else deployment["version"]
+    arms = [rollout[arm]["revision"] for arm in ("candidate", "baseline")] if rollout else []
+    others = [revision for revision in deployment["revisions"] if revision["name"] in set(arms) - {deployment["serving"]}]
+    revisions = [revision for revision in deployment["revisions"] if revision["name"] not in also and revision not in others]
+    serving = [revision for revision in revisions if revision["name"] == deployment.get("serving")]
+    version = serving[0]["version"] if serving else deployment["version"]
     model = f"{_model(deployment)}@{version}" if version else deployment["model"]
-    return (deployment["name"], model, deployment["state"], *_counts(revisions), deployment["url"])
+    share = f" ({rollout_view.percent(serving[0]['share'])})" if rollout and serving else ""
+    yield f"{deployment['name']}{share}", model, deployment["state"], *_counts(revisions), deployment["url"]
+    for revision in others:
+        name = f"{deployment['name']} ({rollout_view.percent(revision['share'])})"
+        url = f"{deployment['url']}/versions/{revision['version']}"
+        yield name, f"{_model(deployment)}@{revision['version']}", revision["state"], *_counts([revision]), url
 
 
 def _also_rows(deployment: dict[str, Any]) -> Iterator[tuple[object, ...]]:

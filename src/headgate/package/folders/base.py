@@ -8,7 +8,8 @@ here. Whatever in the folder is not honoured is refused, or named in a warning; 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
@@ -42,6 +43,10 @@ class VersionSource(msgspec.Struct, frozen=True, kw_only=True):
     """JSON as `headgate.package.example` describes it: must run when the package is made, and whenever a replica starts."""
     answers: str = ""
     """How whole tables of answers are laid out: see `headgate.package.signature.Signature.answers`."""
+    labels: Mapping[str, tuple[str, ...]] = {}
+    """By name of an output, what its classes are called: see `headgate.package.signature.TensorSpec.labels`."""
+    config: Mapping[str, Any] = {}
+    """What is shown of the model's own configuration, in its tool's words, to clients that ask for it."""
     runs_code: bool = False
     """Loading it runs code that is hidden in a data file: a pickle."""
     number: int | None = None
@@ -142,12 +147,24 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 def read_yaml_value(path: Path) -> Any:
     """Return what the YAML file at ``path`` holds. Raises as `read_yaml` does."""
-    try:
+    with _refusing(path.name):
         return yaml.load(path.read_bytes(), _Loader)  # noqa: S506  (a SafeLoader)
+
+
+def read_yaml_documents(data: bytes, name: str) -> list[Any]:
+    """Return every document of ``data``, which people know as ``name``. Raises as `read_yaml` does."""
+    with _refusing(name):
+        return list(yaml.load_all(data, _Loader))
+
+
+@contextmanager
+def _refusing(name: str) -> Iterator[None]:
+    try:
+        yield
     except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         line = f", line {mark.line + 1}" if mark else ""
-        raise PackageError(f"{path.name}{line}: no YAML: {getattr(error, 'problem', None) or error}; correct it") from error
+        raise PackageError(f"{name}{line}: no YAML: {getattr(error, 'problem', None) or error}; correct it") from error
 
 
 def unknown_key(where: str, key: str, known: Mapping[str, Any]) -> PackageError:

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, NamedTuple, Protocol as Interface
 import msgspec
 
 from headgate.errors import HeadgateError, MethodNotAllowed, Unsupported
-from headgate.journal import WishKind
+from headgate.journal import WishedModel, WishKind
 from headgate.protocols.base.exchange import InferRequest, InferResponse
 from headgate.protocols.base.plan import Plan
 from headgate.protocols.base.statistics import Statistics, VersionState
@@ -63,6 +63,9 @@ class InParts(NamedTuple):
     only: str = ""
     """Without events: one part will do, written by `Protocol.encode`, and this is said where their number is another. The model is
     stopped at the second one."""
+    media: bytes = b""
+    """A Content-Type: each part as it comes, as the bytes that `Protocol.encode_part` writes and nothing around them. An error behind the
+    first part has no form there, so the answer is broken off."""
 
 
 class Route(NamedTuple):
@@ -86,6 +89,8 @@ class Route(NamedTuple):
     """gRPC: a stream of requests, each of which is answered as one alone would be."""
     watching: bool = False
     """gRPC: one request, answered at once and again whenever the answer has changed, until the client goes."""
+    binary: bool = False
+    """A body whose Content-Type is ``application/octet-stream`` is read as something else than JSON, so it has the limit of binary ones."""
 
 
 class Request(Interface):
@@ -204,8 +209,8 @@ class Catalogue(Interface):
         """Raises `NotReady` where clients may not load and unload models."""
         ...
 
-    def wish(self, kind: WishKind, model: str, reply: Reply) -> Later:
-        """Have control load or unload a model; ``reply`` goes back once it has.
+    def wish(self, kind: WishKind, model: str, reply: Reply, models: tuple[WishedModel, ...] = ()) -> Later:
+        """Have control load or unload a model, or serve a list of them and no others; ``reply`` goes back once it has.
 
         Raises `NotReady` where clients may not, or nobody hears, and `Overloaded`.
         """
@@ -243,7 +248,7 @@ class Protocol(ABC):
         )
 
     def encode_part(self, request: InferRequest, response: InferResponse) -> bytes:
-        """Write one part of an answer as one line of JSON, if `in_parts` says so. Raises as `encode` does."""
+        """Write one part of an answer, for events as one line of JSON, if `in_parts` says so. Raises as `encode` does."""
         raise NotImplementedError
 
     def encode_parts(self, request: InferRequest, responses: Sequence[InferResponse]) -> Reply:

@@ -12,42 +12,43 @@ from headgate.tensors import Buffer, DType
 Shape = Sequence[int]
 
 
-class InferRequest:
+class InferRequest(msgspec.Struct, eq=False):
     """One request on its way through the gateway, from the decoder to the answer.
 
     ``shapes`` and ``data`` follow the order of the signature's inputs; None is an optional input left out. The fields below
-    ``wire`` belong to the queue.
+    ``wire`` belong to the queue. Two requests are equal only where they are the same one.
     """
 
-    __slots__ = (
-        "arrived", "data", "deadline", "deaths", "done", "id", "key", "outputs", "parameters", "piece", "pieces", "priority", "rows",
-        "shapes", "sink", "started", "timeout", "wire",
-    )  # fmt: skip
+    shapes: list[Any]
+    data: list[Any]
+    id: str | None = None
+    parameters: Mapping[str, Any] | None = None
+    outputs: Sequence[Any] | None = None
+    """What the protocol noted about the outputs asked for; None: all of them, as they come."""
+    timeout: float | None = None
+    """Seconds the client gives it, or None."""
+    priority: int = 0
+    """1 is the most urgent, 0 the default; see `headgate.serving.queue`."""
+    wire: Any = None
+    """The protocol's own notes for `Protocol.encode`."""
+    rows: int = 1
+    key: object = None
+    sink: Any = None
+    arrived: float = 0.0
+    deadline: float = 0.0
+    started: float | None = None
+    """When a replica got it; None while it waits."""
+    done: bool = False
+    deaths: int = 0
+    piece: bool = False
+    pieces: Sequence[InferRequest] = ()
+    decision: Any = None
+    """Where its outcome is written, while a rollout is under way."""
 
-    def __init__(self, inputs: int) -> None:
-        self.shapes: list[Any] = [None] * inputs
-        self.data: list[Any] = [None] * inputs
-        self.id: str | None = None
-        self.parameters: Mapping[str, Any] | None = None
-        self.outputs: Sequence[Any] | None = None
-        """What the protocol noted about the outputs asked for; None: all of them, as they come."""
-        self.timeout: float | None = None
-        """Seconds the client gives it, or None."""
-        self.priority = 0
-        """1 is the most urgent, 0 the default; see `headgate.serving.queue`."""
-        self.wire: Any = None
-        """The protocol's own notes for `Protocol.encode`."""
-        self.rows = 1
-        self.key: object = None
-        self.sink: Any = None
-        self.arrived = 0.0
-        self.deadline = 0.0
-        self.started: float | None = None
-        """When a replica got it; None while it waits."""
-        self.done = False
-        self.deaths = 0
-        self.piece = False
-        self.pieces: list[InferRequest] = []
+    @staticmethod
+    def of(inputs: int) -> InferRequest:
+        """Return a request with room for so many inputs."""
+        return InferRequest([None] * inputs, [None] * inputs)
 
 
 class OutputTensor(msgspec.Struct, gc=False):
@@ -77,3 +78,5 @@ class Batch(msgspec.Struct, gc=False):
     rows: int
     finished: float
     """Monotonic seconds at which it was back at the gateway."""
+    replica: int = 0
+    """Number of the replica; 0: there was none."""

@@ -44,11 +44,13 @@ class Plan:
     __slots__ = (
         "batched",
         "by_name",
+        "each",
         "inputs",
         "kind",
         "max_rows",
         "model",
         "notes",
+        "number",
         "outputs",
         "parameters",
         "required",
@@ -82,6 +84,10 @@ class Plan:
         self.splittable = splittable
         self.notes: dict[Any, Any] = {}
         """What a protocol has worked out about requests for this plan; goes with it."""
+        self.number = 0
+        """Of its signature among those of the model."""
+        self.each: Sequence[Plan] = ()
+        """The plans of all signatures of the model by their numbers, where there are several: see `headgate.protocols.base.several`."""
 
     def input(self, name: str) -> InputPlan:
         """Return the input called ``name``. Raises `InvalidRequest` if there is none."""

@@ -32,7 +32,7 @@ def read_rows(plan: Plan, rows: Sequence[Row], *, numbered: bool = True) -> Infe
 
     ``numbered``: messages say which row is wrong.
     """
-    infer = InferRequest(len(plan.inputs))
+    infer = InferRequest.of(len(plan.inputs))
     for into in plan.inputs:
         missing = [at for at, row in enumerate(rows) if into.name not in row]
         if missing and len(missing) == len(rows) and into.optional:
@@ -50,7 +50,7 @@ def read_columns(plan: Plan, columns: Mapping[str, list[Any]]) -> InferRequest:
 
     Raises `InvalidRequest`.
     """
-    infer = InferRequest(len(plan.inputs))
+    infer = InferRequest.of(len(plan.inputs))
     for into in plan.inputs:
         if into.name in columns:
             fill(infer, into, columns[into.name], plan)

@@ -43,6 +43,11 @@ def nested_schema(element: Schema, shape: Sequence[int]) -> Schema:
     return element
 
 
+def is_nested(shape: Sequence[int]) -> bool:
+    """Whether a tensor of ``shape`` must be written as nested lists: where several sides vary, a flat one does not tell its shape."""
+    return sum(size < 0 for size in shape) > 1
+
+
 def input_schema(signature: Signature) -> Schema:
     """Return the schema of a row: an object with a member for each input."""
     required = [spec.name for spec in signature.inputs if not spec.optional]

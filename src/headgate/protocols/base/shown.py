@@ -10,6 +10,9 @@ from headgate.json_tensors import parse_json
 from headgate.package.signature import Signature, TensorSpec
 from headgate.protocols.base.rows import example_row, nested
 
+WHOLE_SEQUENCE = {"sequence_id": 1, "sequence_start": True, "sequence_end": True}
+"""Parameters of a request that is a sequence by itself, for models that keep state."""
+
 
 def shown_row(example: Any, signature: Signature) -> dict[str, Any]:
     """Return one row to start from, as ``/predict`` takes it.

@@ -35,7 +35,7 @@ class Skeletons(Generic[T]):
     def find(self, message: Buffer) -> T | None:
         """Return what is known of ``message``, or None."""
         for outside, known in self._by_length.get(len(message), ()):
-            found = known.get(b"".join([message[part] for part in outside]))
+            found = known.get(bytes(message[outside[0]]) if len(outside) == 1 else b"".join([message[part] for part in outside]))
             if found is not None:
                 return found
         return None

@@ -19,7 +19,7 @@ class Prometheus(Protocol):
     """Text format 0.0.4."""
 
     name: ClassVar[str] = "metrics"
-    routes: ClassVar[Sequence[Route]] = (Route("GET", "/metrics", "metrics"),)
+    routes: ClassVar[Sequence[Route]] = (Route("GET", "/metrics", "metrics"), Route("GET", "/metrics/", "metrics"))
 
     def metrics(self, request: Request, catalogue: Catalogue, _body: Buffer) -> Reply:
         """Everything this gateway counts. Raises `InvalidRequest` for names nobody knows."""

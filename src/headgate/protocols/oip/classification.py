@@ -1,4 +1,4 @@
-"""Triton's classification extension: of an output, the largest values of each row, as ``value:index``."""
+"""Triton's classification extension: of an output, the largest values of each row, as ``value:index`` or ``value:index:label``."""
 
 from __future__ import annotations
 
@@ -21,6 +21,8 @@ class Classes(NamedTuple):
     """Values of each row."""
     batched: bool
     """The output has a batch axis; else all of it is one row."""
+    labels: Sequence[str] = ()
+    """What they are called, by index."""
 
 
 def wanted(value: Any, index: int, plan: Plan) -> Classes | None:
@@ -33,7 +35,7 @@ def wanted(value: Any, index: int, plan: Plan) -> Classes | None:
         )
     if value and DTYPES[spec.dtype].kind in ("bytes", "bool"):
         raise InvalidRequest(f"class result not available for output '{spec.name}' due to unsupported type '{spec.dtype}'")
-    return Classes(value, plan.batched) if value else None
+    return Classes(value, plan.batched, spec.labels) if value else None
 
 
 def with_classes(outputs: Sequence[OutputTensor], wanted: Mapping[int, Classes]) -> list[OutputTensor]:
@@ -44,8 +46,8 @@ def with_classes(outputs: Sequence[OutputTensor], wanted: Mapping[int, Classes])
 def classified(output: OutputTensor, classes: Classes) -> OutputTensor:
     """Return the largest values of each row of ``output``, the largest first, and of equal ones that with the lower index.
 
-    Each is the text ``value:index`` (floats with six digits), so the shape is ``[batch, n]``, or ``[n]`` without a batch axis; ``n`` is
-    the number of values of a row where fewer were asked for than there are.
+    Each is the text ``value:index`` (floats with six digits), and ``:label`` where it has one. So the shape is ``[batch, n]``, or ``[n]``
+    without a batch axis; ``n`` is the number of values of a row where fewer were asked for than there are.
     """
     values = unpack_values(output.dtype, output.data, elements(output.shape), f"output '{output.name}'")
     rows = output.shape[0] if classes.batched else 1
@@ -53,11 +55,15 @@ def classified(output: OutputTensor, classes: Classes) -> OutputTensor:
     most = min(classes.most, size)
     form = "%f:%d" if output.dtype.kind == "float" else "%d:%d"
     texts = [
-        (form % (values[at], at - start)).encode()
+        (form % (values[at], at - start) + _label(classes.labels, at - start)).encode()
         for start in range(0, rows * size, size or 1)
         for at in heapq.nsmallest(most, range(start, start + size), key=lambda at: _order(values[at]))
     ]
     return OutputTensor(output.name, _BYTES, [rows, most] if classes.batched else [most], frame_bytes(texts))
+
+
+def _label(labels: Sequence[str], index: int) -> str:
+    return f":{labels[index]}" if index < len(labels) and labels[index] else ""
 
 
 def _order(value: float) -> tuple[bool, float]:

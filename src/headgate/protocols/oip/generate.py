@@ -26,6 +26,7 @@ from headgate.protocols.base import (
     event,
 )
 from headgate.protocols.base.rows import columns, read_rows, usage
+from headgate.protocols.base.schemas import is_nested
 from headgate.protocols.oip.body import check_parameters, priority, timeout
 from headgate.tensors import Buffer
 
@@ -64,7 +65,7 @@ class OIPGenerate(Protocol):
                 parameters[key] = value
         infer = read_rows(plan, [row], numbered=False)
         infer.id = request_id
-        _read_parameters(infer, parameters)
+        _read_parameters(infer, parameters, plan)
         infer.wire = (plan, request.path.endswith("_stream"))
         return infer
 
@@ -80,17 +81,17 @@ class OIPGenerate(Protocol):
         return InParts(events=stream, only=_ONLY_ONE)
 
     def encode_part(self, request: InferRequest, response: InferResponse) -> bytes:
-        """Write one answer: outputs are members, bare where they have one element, else as a flat list."""
+        """Write one answer: outputs are members, bare where they have one element, else as a flat list.
+
+        An output of which several sides vary is nested, whatever it holds: from a flat list nobody could tell its shape.
+        """
         plan, _ = request.wire
         answer: dict[str, Any] = {"model_name": response.model, "model_version": response.version}
         if request.id is not None:
             answer["id"] = request.id
         found = columns(plan, response)
-        for output in response.outputs:
-            values = found[output.name]
-            for _ in output.shape[1:]:
-                values = list(chain.from_iterable(values))
-            answer[output.name] = values[0] if isinstance(values, list) and output.shape and len(values) == 1 else values
+        for spec, output in zip(plan.signature.outputs, response.outputs, strict=True):
+            answer[output.name] = _written(found[output.name], output.shape, spec.shape[1:] if plan.batched else spec.shape, plan)
         return encode_values(answer)
 
 
@@ -110,17 +111,26 @@ def _as_list(value: Any, into: InputPlan) -> Any:
     return [value] if len(into.tail) == 1 and not isinstance(value, list) and into.content != "json" else value
 
 
+def _written(values: Any, shape: Sequence[int], declared: Sequence[int], plan: Plan) -> Any:
+    """Return an output of ``shape``, whose row is declared as such, as it stands in an answer."""
+    if is_nested(declared):
+        return values[0] if plan.batched else values
+    for _ in shape[1:]:
+        values = list(chain.from_iterable(values))
+    return values[0] if isinstance(values, list) and shape and len(values) == 1 else values
+
+
 def _id(value: Any) -> str:
     if not isinstance(value, str):
         raise InvalidRequest(f"id: expected a string, got {type(value).__name__}")
     return value
 
 
-def _read_parameters(infer: InferRequest, parameters: dict[str, Any]) -> None:
+def _read_parameters(infer: InferRequest, parameters: dict[str, Any], plan: Plan) -> None:
     # Lists are for those that come as such by the protocol's definition, such as words at which to stop.
     for key, value in parameters.items():
         for item in value if isinstance(value, list) else [value]:
-            check_parameters({key: item})
+            check_parameters({key: item}, stateful=plan.stateful)
     infer.timeout = timeout(parameters.pop("timeout", None))
     infer.priority = priority(parameters.pop("priority", 0))
     infer.parameters = parameters or None

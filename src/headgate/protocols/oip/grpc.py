@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, ClassVar
 
+import msgspec
+
 from headgate import __version__
 from headgate.errors import HeadgateError, InvalidRequest, UnknownModel, Unsupported
 from headgate.protocols.base import Address, Catalogue, InferRequest, InferResponse, InParts, Plan, Reply, Request, Route
@@ -44,20 +46,18 @@ class Outline:
         self.address = address
 
 
-class Incoming:
+class Incoming(msgspec.Struct, gc=False):
     """One request to infer as it came in."""
 
-    __slots__ = ("blobs", "body", "message", "outline", "request")
-
-    def __init__(self, request: Request, body: Buffer, outline: Outline | None) -> None:
-        self.request = request
-        self.body = body
-        self.outline = outline
-        """Set where the message is known."""
-        self.message: Any = None
-        """The protocol buffer, once it has been read."""
-        self.blobs: Sequence[Buffer] = ()
-        """Its ``raw_input_contents``."""
+    request: Any
+    """What the gateway knows of it: a `headgate.protocols.base.Request`."""
+    body: Buffer
+    outline: Outline | None
+    """Set where the message is known."""
+    message: Any = None
+    """The protocol buffer, once it has been read."""
+    blobs: Sequence[Buffer] = ()
+    """Its ``raw_input_contents``."""
 
 
 class OIPGrpc(GrpcProtocol):
@@ -112,9 +112,9 @@ class OIPGrpc(GrpcProtocol):
         if message.outline is not None:
             layout = plan.notes.get(message.outline)
             if layout is not None:
-                return layout.request(memoryview(message.body))  # type: ignore[no-any-return]  # notes hold what `remember` put there
+                return layout.request(message.body)  # type: ignore[no-any-return]  # notes hold what `remember` put there
             self._read(message)
-        infer = InferRequest(len(plan.inputs))
+        infer = InferRequest.of(len(plan.inputs))
         order = self._read_inputs(infer, message, plan)
         asked = message.message
         infer.id = asked.id or None

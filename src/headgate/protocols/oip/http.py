@@ -67,20 +67,19 @@ class OIP(Protocol):
         if length is None:
             return self._read(parse(body, plan), None, plan)
         size = header_length(length, len(body))
-        view = memoryview(body)
         if size == 0:
-            return read_raw(view, plan)
-        json = bytes(view[:size])
+            return read_raw(memoryview(body), plan)
+        json = bytes(body[:size])
         layout = known(plan, json, len(body))
         if layout is not None:
-            return layout.request(view)
+            return layout.request(body)
         parsed = parse(json, plan)
-        infer = self._read(parsed, view[size:], plan)
+        infer = self._read(parsed, memoryview(body)[size:], plan)
         keep(plan, json, len(body), infer, [plan.by_name[tensor.name].index for tensor in parsed.inputs])
         return infer
 
     def _read(self, body: Body, blobs: memoryview | None, plan: Plan) -> InferRequest:
-        request = InferRequest(len(plan.inputs))
+        request = InferRequest.of(len(plan.inputs))
         at = 0
         for tensor in body.inputs:
             into = plan.by_name.get(tensor.name) or plan.input(tensor.name)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
 import math
 from collections.abc import Sequence
 
@@ -37,7 +39,8 @@ def pack_binary(tensor: Input, plan: InputPlan, blobs: memoryview | None, at: in
     check_parameters(parameters)
     size = parameters.get("binary_data_size")
     if size is None:
-        return pack(tensor, plan), at
+        is_base64 = plan.dtype.kind == "bytes" and parameters.get("content_type") == "base64"
+        return (_pack_base64 if is_base64 else pack)(tensor, plan), at
     if tensor.data is not None:
         raise InvalidRequest(
             f"input '{plan.name}': Input must set only one of the following fields: 'data', 'binary_data_size' in 'parameters', "
@@ -62,6 +65,16 @@ def pack_binary(tensor: Input, plan: InputPlan, blobs: memoryview | None, at: in
         )
     check_blob(plan, tensor.shape, data, plans.model)
     return data, at + size
+
+
+def _pack_base64(tensor: Input, plan: InputPlan) -> bytes:
+    """Return the bytes of an input whose strings stand for bytes, by MLServer's content type ``base64``. Raises `InvalidRequest`."""
+    try:
+        return frame_bytes(
+            base64.b64decode(item, validate=True) for item in unframe_bytes(pack(tensor, plan), elements(tensor.shape))
+        )
+    except binascii.Error as error:
+        raise InvalidRequest(f"{plan.field}: its content_type is base64, and one of its strings is not: {error}") from None
 
 
 def check_blob(plan: InputPlan, shape: Sequence[int], data: memoryview, model: str) -> None:
@@ -102,7 +115,7 @@ def read_raw(body: memoryview, plan: Plan) -> InferRequest:
         raise InvalidRequest(
             f"The shape of the raw input '{only.name}' can not be deduced because there are more than one variable-sized dimension"
         )
-    request = InferRequest(1)
+    request = InferRequest.of(1)
     data: Buffer = body
     if only.dtype.kind == "bytes":
         tail = [1 if size < 0 else size for size in only.tail]

@@ -7,34 +7,39 @@ same JSON and the same length then costs a look-up and a slice. The same holds f
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from msgspec.structs import replace
 
 from headgate.protocols.base import InferRequest, Plan
+from headgate.tensors import Buffer
 
 _KEPT = 256
 _LONGEST = 2048
 """Bytes of a JSON that is kept."""
+_COPIED = 4096
+"""Bytes of a body up to which copying its blobs costs less than looking at them where they lie."""
 
 
-class Layout(NamedTuple):
+class Layout:
     """Where the blobs of a request lie, and all that its JSON says."""
 
-    cuts: list[tuple[int, int, int]]
-    """Index of the input, and where its blob starts and ends in the body."""
-    example: InferRequest
-    """A request that was read the long way; its fields but the data are those of every other."""
+    __slots__ = ("_blobs", "_example")
 
-    def request(self, body: memoryview) -> InferRequest:
+    def __init__(self, cuts: list[tuple[int, int, int]], read: InferRequest) -> None:
+        """Take from a request that has been ``read`` the long way what is the same in every other.
+
+        ``cuts`` are the index of each input, and where its blob starts and ends in the body.
+        """
+        self._blobs: list[slice | None] = [None] * len(read.data)
+        for index, start, stop in cuts:
+            self._blobs[index] = slice(start, stop)
+        self._example = InferRequest(
+            read.shapes, [], None, read.parameters, read.outputs, read.timeout, read.priority, read.wire, read.rows, read.key
+        )
+
+    def request(self, body: Buffer) -> InferRequest:
         """Return the request that ``body`` is."""
-        first = self.example
-        request = InferRequest(len(first.data))
-        for index, start, stop in self.cuts:
-            request.data[index] = body[start:stop]
-        request.shapes = first.shapes
-        request.outputs, request.wire, request.parameters = first.outputs, first.wire, first.parameters
-        request.timeout, request.priority = first.timeout, first.priority
-        request.rows, request.key = first.rows, first.key
-        return request
+        data = body if len(body) <= _COPIED else memoryview(body)
+        return replace(self._example, data=[None if blob is None else data[blob] for blob in self._blobs])
 
 
 def known(plan: Plan, json: bytes, length: int) -> Layout | None:
@@ -65,7 +70,4 @@ def remember(plan: Plan, key: object, cuts: list[tuple[int, int, int]], request:
     """Keep under ``key`` the layout of a request that has been read and checked the long way."""
     if len(plan.notes) >= _KEPT:
         plan.notes.clear()
-    example = InferRequest(len(request.data))
-    for name in ("shapes", "outputs", "wire", "parameters", "timeout", "priority", "rows", "key"):
-        setattr(example, name, getattr(request, name))
-    plan.notes[key] = Layout(cuts, example)
+    plan.notes[key] = Layout(cuts, request)

@@ -30,7 +30,8 @@ def model_config(catalogue: Catalogue, asked: Mapping[str, Any]) -> dict[str, An
         "instance_group": [_instances(route)],
         "model_transaction_policy": {"decoupled": signature.streams},
     }
-    return {"config": config | _scheduling(route, signature)}
+    # A model has one kind of scheduling.
+    return {"config": config | (route.config or _scheduling(route, signature))}
 
 
 def _tensor(spec: TensorSpec, signature: Signature) -> dict[str, Any]:

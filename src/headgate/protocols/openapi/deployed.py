@@ -18,9 +18,20 @@ from headgate.protocols.base.schemas import (
     output_schema,
     prediction_schema,
 )
-from headgate.protocols.base.shown import shown_row
+from headgate.protocols.base.shown import WHOLE_SEQUENCE, shown_row
 from headgate.protocols.openapi import streamed
 from headgate.protocols.openapi.parts import PROBLEM_REFS, content, get, has
+
+_SEQUENCE: Schema = {
+    "type": "object",
+    "properties": {
+        "sequence_id": {"anyOf": [{"type": "integer", "minimum": 1}, {"type": "string", "minLength": 1}]},
+        "sequence_start": {"type": "boolean", "description": "it is the first of its sequence"},
+        "sequence_end": {"type": "boolean", "description": "it is the last"},
+    },
+    "required": ["sequence_id"],
+    "description": "among others, such as timeout (microseconds), the sequence that the request belongs to",
+}
 
 
 class Deployed(NamedTuple):
@@ -48,17 +59,24 @@ class Deployed(NamedTuple):
         """Return its paths."""
         at = f"/v2/models/{self.name}"
         return {
-            **(streamed.paths(self.name, self.signature, self.row) if self.signature.streams else self._whole(at)),
+            **self._inferring(at),
             at: get("Inputs, outputs and versions", {"$ref": "#/components/schemas/Metadata"}, self.name),
             f"{at}/ready": get("Whether a request would be computed now", {"$ref": "#/components/schemas/Ready"}, self.name),
         }
 
-    def _whole(self, at: str) -> dict[str, Any]:
-        return {
-            f"/predict/{self.name}": self.post("Predict rows", self.rows("Row"), self.row, self.rows("Answer")),
-            f"{at}/infer": self.post("Infer (Open Inference Protocol)", self._tensors(), self._tensor_example(), self._answer()),
-            **_DIALECTS.get(self.dialect, _nothing)(self),
-        }
+    def _inferring(self, at: str) -> dict[str, Any]:
+        if self.signature.streams:
+            return streamed.paths(self.name, self.dialect, self.signature, self.row)
+        tensors = self.post("Infer (Open Inference Protocol)", self._tensors(), self._tensor_example(), self._answer())
+        dialect = _DIALECTS.get(self.dialect, _nothing)(self)
+        if self.signature.stateful:
+            # Rows have no place for the sequence that a request belongs to, so the paths that take them refuse.
+            return {
+                f"{at}/infer": tensors,
+                **{path: operations for path, operations in dialect.items() if "post" not in operations},
+            }
+        rows = self.post("Predict rows", self.rows("Row"), self.row, self.rows("Answer"))
+        return {f"/predict/{self.name}": rows, f"{at}/infer": tensors, **dialect}
 
     def post(self, summary: str, takes: Schema, example: Any, gives: Schema) -> Schema:
         """Return the operation of a path that infers."""
@@ -102,11 +120,18 @@ class Deployed(NamedTuple):
                 },
             },
         }
-        return {"type": "object", "properties": members, "required": ["inputs"]}
+        if self.signature.stateful:
+            members["parameters"] = _SEQUENCE
+        return {
+            "type": "object",
+            "properties": members,
+            "required": ["inputs", *(["parameters"] if self.signature.stateful else [])],
+        }
 
     def _tensor_example(self) -> Any:
         signature, row = self.signature, self.row
-        return {"inputs": [_tensor_of(spec, row[spec.name], signature.batched) for spec in signature.inputs if spec.name in row]}
+        inputs = [_tensor_of(spec, row[spec.name], signature.batched) for spec in signature.inputs if spec.name in row]
+        return {"inputs": inputs, "parameters": WHOLE_SEQUENCE} if signature.stateful else {"inputs": inputs}
 
     def _answer(self) -> Schema:
         outputs = {"type": "array", "items": {"oneOf": [_tensor(spec, nested=False) for spec in self.signature.outputs]}}

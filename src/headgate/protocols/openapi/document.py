@@ -82,8 +82,8 @@ def _default_paths(catalogue: Catalogue) -> dict[str, Any]:
         default = deployed(catalogue.deployment(None))
     except (UnknownModel, InvalidRequest):
         default = None
-    if default is not None and default.signature.streams:
-        default = None  # these paths have no form for an answer in parts
+    if default is not None and (default.signature.streams or default.signature.stateful):
+        default = None  # these paths have no form for an answer in parts, nor a place for a sequence
     taken: Schema = {"schema": {"oneOf": [has(form, {}) for form in _FORMS]}}
     given: Schema = {}
     if default is not None:

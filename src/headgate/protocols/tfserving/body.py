@@ -10,7 +10,7 @@ from headgate.errors import InvalidRequest
 from headgate.json_tensors import parse_json
 from headgate.protocols.base import InferRequest, InputPlan, Plan
 from headgate.protocols.tfserving.nesting import is_base64, pack, shape_of
-from headgate.protocols.tfserving.signatures import NAME
+from headgate.protocols.tfserving.signatures import find, listed
 from headgate.protocols.tfserving.words import malformed, shown
 from headgate.tensors import Buffer, elements
 
@@ -40,14 +40,18 @@ def signature_name(parsed: dict[str, Any]) -> str:
     return name
 
 
+def plan_asked(parsed: dict[str, Any], plan: Plan) -> Plan:
+    """Return the plan of the signature that a request to predict names, of those of the model. Raises `InvalidRequest`."""
+    name = signature_name(parsed)
+    found = find(plan, name)
+    if found is None:
+        raise InvalidRequest(f'Serving signature name: "{name[:200]}" not found in signature def ({listed(plan)})')
+    return found
+
+
 def read_predict(parsed: dict[str, Any], plan: Plan) -> tuple[InferRequest, bool]:
     """Return the request to infer, and whether it came in rows. Raises `InvalidRequest`."""
-    name = signature_name(parsed)
-    if name not in ("", NAME):
-        raise InvalidRequest(
-            f'Serving signature name: "{name[:200]}" not found in signature def (model \'{plan.model}\' has one, "{NAME}")'
-        )
-    infer = InferRequest(len(plan.inputs))
+    infer = InferRequest.of(len(plan.inputs))
     if "instances" in parsed:
         if "inputs" in parsed:
             raise malformed(parsed, "Not formatted correctly expecting only one of 'inputs' or 'instances' keys to exist ")

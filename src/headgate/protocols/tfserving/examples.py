@@ -31,7 +31,7 @@ def read_examples(parsed: dict[str, Any]) -> list[bytes]:
 
 def request_of(examples: Sequence[bytes], plan: Plan) -> InferRequest:
     """Return the request to infer with ``examples``; the plan's only input takes them."""
-    infer = InferRequest(1)
+    infer = InferRequest.of(1)
     infer.shapes[0], infer.data[0] = [len(examples)], frame_bytes(examples)
     return plan.finish(infer)
 

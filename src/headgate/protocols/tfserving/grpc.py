@@ -9,16 +9,28 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-from headgate.errors import FailedPrecondition, HeadgateError, InvalidRequest, Unsupported
-from headgate.protocols.base import Address, Catalogue, InferRequest, InferResponse, Plan, Reply, Request, Route
+from headgate.errors import FailedPrecondition, HeadgateError, InvalidRequest, NotReady, Unsupported
+from headgate.journal import WishKind
+from headgate.protocols.base import Address, Catalogue, InferRequest, InferResponse, Later, Plan, Reply, Request, Route
 from headgate.protocols.base.grpc import GrpcProtocol
 from headgate.protocols.base.wireformat import delimited
 from headgate.protocols.tfserving.answers import classes_of, values_of
 from headgate.protocols.tfserving.examples import request_of
 from headgate.protocols.tfserving.incoming import Incoming, Known
-from headgate.protocols.tfserving.messages import CLASSIFICATION, MESSAGES, METADATA, REGRESSION, SIGNATURES, SPEC, STATUS
+from headgate.protocols.tfserving.messages import CLASSIFICATION, MESSAGES, METADATA, REGRESSION, RELOADED, SIGNATURES, SPEC, STATUS
 from headgate.protocols.tfserving.protos import output_entry, read_tensor
-from headgate.protocols.tfserving.signatures import CLASSIFY, NAME, PREDICT, REGRESS, check_method, fill_signature
+from headgate.protocols.tfserving.reload import read_list
+from headgate.protocols.tfserving.signatures import (
+    CLASSIFY,
+    PREDICT,
+    REGRESS,
+    all_of,
+    fill_signature,
+    find,
+    find_for,
+    listed,
+    name_of,
+)
 from headgate.protocols.tfserving.states import check_label, check_named, states_of
 from headgate.protocols.tfserving.words import worded
 from headgate.tensors import Buffer
@@ -48,7 +60,7 @@ class PredictionService(GrpcProtocol):
     def __init__(self) -> None:
         super().__init__()
         self._known = Known()
-        self._specs: dict[tuple[str, str], bytes] = {}
+        self._specs: dict[tuple[str, str, str], bytes] = {}
 
     # ---- requests
 
@@ -67,9 +79,9 @@ class PredictionService(GrpcProtocol):
         if isinstance(message, Incoming):
             return self._known.request(message, plan) or self._read(message, plan)
         method = CLASSIFY if request.path.endswith("/Classify") else REGRESS
-        check_method(plan, message.model_spec.signature_name, method)
-        infer = request_of(_examples(message.input), plan)
-        infer.wire = method
+        own = find_for(method, plan, message.model_spec.signature_name)
+        infer = request_of(_examples(message.input), own)
+        infer.wire = method, name_of(own)
         return infer
 
     def _read(self, incoming: Incoming, plan: Plan) -> InferRequest:
@@ -77,33 +89,35 @@ class PredictionService(GrpcProtocol):
             incoming.read()
         message = incoming.message
         name = message.model_spec.signature_name
-        if name not in ("", NAME):
-            raise FailedPrecondition(f'Serving signature key "{name[:200]}" not found. (model \'{plan.model}\' has one, "{NAME}")')
-        _check_names(message.inputs, plan)
-        infer = InferRequest(len(plan.inputs))
+        own = find(plan, name)
+        if own is None:
+            raise FailedPrecondition(f'Serving signature key "{name[:200]}" not found. ({listed(plan)})')
+        _check_names(message.inputs, own)
+        infer = InferRequest.of(len(own.inputs))
         for name, tensor in message.inputs.items():
-            into = plan.by_name[name]
+            into = own.by_name[name]
             content = incoming.contents.get(name)
             infer.shapes[into.index], infer.data[into.index] = read_tensor(
-                tensor, tensor.tensor_content if content is None else content, into, plan
+                tensor, tensor.tensor_content if content is None else content, into, own
             )
-        infer.outputs = _filtered(message.output_filter, plan)
-        infer.wire = PREDICT
-        plan.finish(infer)
-        self._known.keep(incoming, _address(message.model_spec), infer, plan)
+        infer.outputs = _filtered(message.output_filter, own)
+        infer.wire = PREDICT, name_of(own)
+        own.finish(infer)
+        self._known.keep(incoming, _address(message.model_spec), infer, own, plan)
         return infer
 
     # ---- answers
 
     def encode(self, request: InferRequest, response: InferResponse) -> Reply:
         """Write the answer: elements one by one, as TensorFlow Serving does, and which version they come from."""
-        if request.wire == PREDICT:
+        method, name = request.wire
+        if method == PREDICT:
             chosen = response.outputs
             if request.outputs is not None:
                 chosen = [chosen[index] for index in request.outputs]
             parts = [part for output in chosen for part in output_entry(output)]
-            return Reply(b"".join((*parts, delimited(2, self._spec(response)))))
-        if request.wire == REGRESS:
+            return Reply(b"".join((*parts, delimited(2, self._spec(response, name)))))
+        if method == REGRESS:
             answer = REGRESSION()
             for value in values_of(response):
                 answer.result.regressions.add(value=value)
@@ -113,17 +127,17 @@ class PredictionService(GrpcProtocol):
                 row = answer.result.classifications.add()
                 for label, score in classes:
                     row.classes.add(label=label, score=score)
-        answer.model_spec.MergeFromString(self._spec(response))
+        answer.model_spec.MergeFromString(self._spec(response, name))
         return Reply(answer.SerializeToString())
 
-    def _spec(self, response: InferResponse) -> bytes:
-        """Return the serialized ``ModelSpec`` of an answer."""
-        key = (response.model, response.version)
+    def _spec(self, response: InferResponse, name: str) -> bytes:
+        """Return the serialized ``ModelSpec`` of an answer of the signature called ``name``."""
+        key = (response.model, response.version, name)
         spec = self._specs.get(key)
         if spec is None:
             if len(self._specs) > 1000:  # names come and go with deployments
                 self._specs.clear()
-            message = SPEC(name=response.model, signature_name=NAME)
+            message = SPEC(name=response.model, signature_name=name)
             message.version.value = int(response.version)
             spec = self._specs[key] = bytes(message.SerializeToString())
         return spec
@@ -135,7 +149,7 @@ class PredictionService(GrpcProtocol):
     # ---- the rest
 
     def metadata(self, _: Request, catalogue: Catalogue, message: Any) -> Reply:
-        """Inputs and outputs, as a signature of TensorFlow. Raises `InvalidRequest` where anything else is asked for."""
+        """Inputs and outputs, as signatures of TensorFlow. Raises `InvalidRequest` where anything else is asked for."""
         _check_spec(message)
         if not message.metadata_field:
             raise InvalidRequest("GetModelMetadataRequest must specify at least one metadata_field")
@@ -145,7 +159,8 @@ class PredictionService(GrpcProtocol):
         model, version = _address(message.model_spec)
         answer, signatures = METADATA(), SIGNATURES()
         deployment = catalogue.deployment(model, version)
-        fill_signature(signatures.signature_def[NAME], deployment.plan(version).signature)
+        for each in all_of(deployment.plan(version)):
+            fill_signature(signatures.signature_def[name_of(each)], each.signature)
         answer.model_spec.version.value = deployment.number(version)
         answer.model_spec.name = deployment.name
         answer.metadata[_SIGNATURE_DEF].type_url = _MAP_TYPE
@@ -177,12 +192,19 @@ class ModelService(GrpcProtocol):
             entry.status.SetInParent()  # error_code OK is its default
         return Reply(answer.SerializeToString())
 
-    def reload_config(self, _: Request, catalogue: Catalogue, _message: Any) -> Reply:
-        """Raises `Unsupported`: administration has a port of its own."""
-        raise Unsupported(
-            "HandleReloadConfigRequest is not offered: what is served is not set over the inference port; use 'headgate deploy', "
-            "'headgate stop' and 'headgate alias'"
-        )
+    def reload_config(self, _: Request, catalogue: Catalogue, message: Any) -> Later:
+        """Serve the models of a list and no others. Raises `Unsupported` where clients may not, or for what is not followed here."""
+        try:
+            catalogue.check_administration()
+        except NotReady:
+            raise Unsupported(
+                "HandleReloadConfigRequest is not offered: what is served is not set over the inference port; use 'headgate deploy', "
+                "'headgate stop' and 'headgate alias', or start the server with --model-control explicit"
+            ) from None
+        models = read_list(message)
+        answer = RELOADED()
+        answer.status.SetInParent()  # error_code OK is its default
+        return catalogue.wish(WishKind.RELOAD, "", Reply(answer.SerializeToString()), models)
 
 
 def _check_spec(message: Any) -> None:

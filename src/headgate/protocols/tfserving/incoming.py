@@ -71,7 +71,7 @@ class _Layout(NamedTuple):
     def request(self, body: Buffer) -> InferRequest:
         """Return the request that a message like the example is."""
         first, view = self.example, memoryview(body)
-        request = InferRequest(len(first.data))
+        request = InferRequest.of(len(first.data))
         for index, start, stop in self.cuts:
             request.data[index] = view[start:stop]
         request.shapes, request.outputs, request.wire = first.shapes, first.outputs, first.wire
@@ -97,27 +97,30 @@ class Known:
         layout: _Layout | None = plan.notes.get(incoming.outline) if incoming.outline is not None else None
         return layout.request(incoming.body) if layout is not None else None
 
-    def keep(self, incoming: Incoming, address: Address, request: InferRequest, plan: Plan) -> None:
-        """Know messages like this one from now on, where nothing in the bytes of its tensors had to be looked at."""
+    def keep(self, incoming: Incoming, address: Address, request: InferRequest, plan: Plan, model: Plan) -> None:
+        """Know messages like this one from now on, where nothing in the bytes of its tensors had to be looked at.
+
+        ``plan`` is that of the signature it is for, ``model`` that of the model, which is asked first.
+        """
         given = [into for into in plan.inputs if request.data[into.index] is not None]
         if any(into.dtype.kind in ("bytes", "bool") for into in given):
             return
         view = memoryview(incoming.body)
         try:
             cuts = [(plan.by_name[name].index, start, stop) for name, start, stop in _tensors(view)]
-        except ValueError:
-            return  # the message class reads more than we do
+        except (KeyError, ValueError):
+            return  # the message class reads more than we do, or less: it skips an entry with a field that it does not know
         if len(cuts) != len(given) or any(view[start:stop] != request.data[index] for index, start, stop in cuts):
             return  # some have their elements one by one, in more or fewer bytes as they are larger or smaller
         outline = incoming.outline or Outline(address)
         if incoming.outline is None and not self._skeletons.keep(view, [(start, stop) for _, start, stop in cuts], outline):
             return
-        if len(plan.notes) >= _KEPT:
-            plan.notes.clear()
-        example = InferRequest(len(request.data))
+        if len(model.notes) >= _KEPT:
+            model.notes.clear()
+        example = InferRequest.of(len(request.data))
         for field in ("shapes", "outputs", "wire", "rows", "key"):
             setattr(example, field, getattr(request, field))
-        plan.notes[outline] = _Layout(cuts, example)
+        model.notes[outline] = _Layout(cuts, example)
 
 
 def _entries(message: Buffer) -> Iterator[tuple[Field, str, Field | None]]:

@@ -34,9 +34,9 @@ from headgate.protocols.base import (
     error_reply,
 )
 from headgate.protocols.tfserving.answers import classes_of, columns_json, rows_json, values_of
-from headgate.protocols.tfserving.body import parse_object, read_predict, signature_name
+from headgate.protocols.tfserving.body import parse_object, plan_asked, read_predict, signature_name
 from headgate.protocols.tfserving.examples import read_examples, request_of
-from headgate.protocols.tfserving.signatures import CLASSIFY, NAME, REGRESS, check_method, signature_json
+from headgate.protocols.tfserving.signatures import CLASSIFY, REGRESS, all_of, find_for, name_of, signature_json
 from headgate.protocols.tfserving.states import check_label, states_of
 from headgate.protocols.tfserving.words import worded
 from headgate.tensors import Buffer
@@ -69,13 +69,14 @@ class TFServing(Protocol):
         parsed = parse_object(body)
         verb = unquote(request.path).rpartition(":")[2]
         if verb == "predict":
+            plan = plan_asked(parsed, plan)
             infer, in_rows = read_predict(parsed, plan)
             infer.wire = (_ROWS if in_rows else _COLUMNS, plan)
             return infer
         method = CLASSIFY if verb == "classify" else REGRESS
         name = signature_name(parsed)
         examples = read_examples(parsed)
-        check_method(plan, name, method)
+        plan = find_for(method, plan, name)
         infer = request_of(examples, plan)
         infer.wire = (method, plan)
         return infer
@@ -110,13 +111,12 @@ class TFServing(Protocol):
         return Reply(msgspec.json.encode({"model_version_status": versions}))
 
     def metadata(self, request: Request, catalogue: Catalogue, _body: Buffer) -> Reply:
-        """Inputs and outputs, as a signature of TensorFlow."""
+        """Inputs and outputs, as signatures of TensorFlow."""
         model, version = _address(request)
         deployment = catalogue.deployment(model, version)
-        signature = deployment.plan(version).signature
         spec = {"name": deployment.name, "signature_name": "", "version": str(deployment.number(version))}
-        signatures = {"signature_def": {NAME: signature_json(signature)}}
-        return Reply(msgspec.json.encode({"model_spec": spec, "metadata": {"signature_def": signatures}}))
+        signatures = {name_of(each): signature_json(each.signature) for each in all_of(deployment.plan(version))}
+        return Reply(msgspec.json.encode({"model_spec": spec, "metadata": {"signature_def": {"signature_def": signatures}}}))
 
     def malformed(self, request: Request, catalogue: Catalogue, _body: Buffer) -> Reply:
         """Everything else. Raises `InvalidRequest`."""

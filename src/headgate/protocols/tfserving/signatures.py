@@ -1,7 +1,8 @@
 """What TensorFlow Serving calls a signature: its name, its method, and what it tells of inputs and outputs.
 
-A deployment has one signature, and its name is ``serving_default``. Its method follows from its names, types and shapes, which for
-classify and regress are fixed (tensorflow/serving, servables/tensorflow/{classifier,regressor}.cc).
+Of a SavedModel there may be several; every other model has one, and its name is ``serving_default``. The method is what the SavedModel
+says, else what follows from names, types and shapes, which for classify and regress are fixed (tensorflow/serving,
+servables/tensorflow/{classifier,regressor}.cc).
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ CLASSES, SCORES = "classes", "scores"
 """Outputs of classify; one of them is enough."""
 VALUES = "outputs"
 """The output of regress."""
+_SAVED_FOR = {"classify": CLASSIFY, "regress": REGRESS}
 _KINDS = {CLASSIFY: "classification", REGRESS: "regression"}
 _WANTED = {
     CLASSIFY: f"one input '{EXAMPLES}' (DT_STRING, [-1]), and outputs '{CLASSES}' (DT_STRING) and '{SCORES}' (DT_FLOAT), or one of "
@@ -32,8 +34,35 @@ _WANTED = {
 }
 
 
+def name_of(plan: Plan) -> str:
+    """Return what the signature of ``plan`` is called."""
+    return plan.signature.name or NAME
+
+
+def all_of(plan: Plan) -> Sequence[Plan]:
+    """Return the plans of all signatures of a model."""
+    return plan.each or (plan,)
+
+
+def find(plan: Plan, name: str) -> Plan | None:
+    """Return the plan of the model's signature called ``name`` (empty: of the one that is meant then), or None."""
+    if not name:
+        return plan
+    return next((each for each in all_of(plan) if name_of(each) == name), None)
+
+
+def listed(plan: Plan) -> str:
+    """Say which signatures a model has."""
+    names = ", ".join(f'"{name_of(each)}"' for each in all_of(plan))
+    return f"model '{plan.model}' has {names}" if plan.each else f"model '{plan.model}' has one, {names}"
+
+
 def method_of(signature: Signature) -> str:
     """Return which of the three methods a signature is made for; every signature can be asked by predict."""
+    return _SAVED_FOR.get(signature.method) or _made_for(signature)
+
+
+def _made_for(signature: Signature) -> str:
     only = signature.inputs[0] if len(signature.inputs) == 1 else None
     if only is None or not signature.batched or (only.name, only.dtype, only.shape) != (EXAMPLES, "BYTES", (-1,)):
         return PREDICT
@@ -46,16 +75,23 @@ def method_of(signature: Signature) -> str:
     return PREDICT
 
 
-def check_method(plan: Plan, name: str, wanted: str) -> None:
-    """Refuse classify or regress where the signature asked for is not made for it. Raises `InvalidRequest`."""
-    if name not in ("", NAME):
-        raise InvalidRequest(f"No signature was found with the name: {name[:200]} (model '{plan.model}' has one, '{NAME}')")
-    method = method_of(plan.signature)
+def find_for(wanted: str, plan: Plan, name: str) -> Plan:
+    """Return the plan of the signature called ``name`` for classify or regress. Raises `InvalidRequest` if it is not made for that."""
+    found = find(plan, name)
+    if found is None:
+        raise InvalidRequest(f"No signature was found with the name: {name[:200]} ({listed(plan)})")
+    method = method_of(found.signature)
     if method != wanted:
+        fitting = [name_of(each) for each in plan.each if method_of(each.signature) == wanted]
+        hint = f"signature_name may be {', '.join(fitting)}" if fitting else f"such a signature has {_WANTED[wanted]}"
         raise InvalidRequest(
-            f"Expected {_KINDS[wanted]} signature method_name to be {wanted}. Was: {method} "
-            f"(such a signature has {_WANTED[wanted]}; this model can be asked by predict)"
+            f"Expected {_KINDS[wanted]} signature method_name to be {wanted}. Was: {method} ({hint}; this one can be asked by predict)"
         )
+    if _made_for(found.signature) != wanted:
+        raise InvalidRequest(
+            f"the signature '{name_of(found)}' was saved for {wanted}, and does not have {_WANTED[wanted]}; ask it by predict"
+        )
+    return found
 
 
 def signature_json(signature: Signature) -> dict[str, Any]:

@@ -9,8 +9,11 @@ A body of ``Content-Type: application/octet-stream`` is MessagePack, on both pat
 (its only input has the content ``json``: a Truss folder's) gets the body itself; one with a typed signature takes a row, or a list of
 rows, as ``/predict`` does.
 
-Source: truss 0.18 (templates/server/truss_server.py and _truss_common/errors.py). Not here: the paths of OpenAI's API, websockets and
-hot reload.
+A model that answers in parts gives them as they come, as bytes without anything around them: the text or the bytes that a part is, or a
+line of JSON. ``Accept: application/json`` gets all of them as one text, at the end.
+
+Source: truss 0.18 (templates/server/truss_server.py and model_wrapper.py, _truss_common/errors.py). Not here: the paths of OpenAI's API,
+websockets and hot reload.
 """
 
 from __future__ import annotations
@@ -21,13 +24,14 @@ from typing import Any, ClassVar, NamedTuple
 
 import msgspec
 
-from headgate.errors import HeadgateError, InvalidRequest, ModelFailed, NotFound, NotReady, UnknownModel
+from headgate.errors import HeadgateError, InvalidRequest, ModelFailed, NotFound, NotReady, PayloadTooLarge, UnknownModel
 from headgate.json_tensors import NOT_JSON, encode_values, parse_json
 from headgate.protocols.base import (
     Catalogue,
     DeploymentView,
     InferRequest,
     InferResponse,
+    InParts,
     InputPlan,
     OutputTensor,
     Plan,
@@ -39,13 +43,16 @@ from headgate.protocols.base import (
 )
 from headgate.protocols.base.rows import answer_rows, as_text, check_names, predictions, read_rows, takes_documents, usage
 from headgate.protocols.base.schemas import input_schema, output_schema
-from headgate.protocols.truss.values import Array, from_document, pack, plain, to_document, unpack
+from headgate.protocols.truss.values import Array, count_elements, from_document, pack, plain, to_document, unpack
 from headgate.tensors import Buffer, elements, frame_bytes, unframe_bytes
 
 _OCTETS = b"application/octet-stream"
+_JSON = "application/json"
 _SOURCE = b"x-baseten-error-source: 04\r\nx-baseten-error-code: %d\r\n"
 _UNEXPECTED, _MODEL, _CLIENT = 500, 600, 700
 _MODEL_FAILED = "Internal Server Error (in model/chainlet)."
+_MOST_ELEMENTS = 1 << 21
+"""Of the arrays in a request with rows, which become numbers one by one: as many as JSON of the largest size has."""
 _NUMPY = {
     "BOOL": "|b1", "UINT8": "|u1", "UINT16": "<u2", "UINT32": "<u4", "UINT64": "<u8", "INT8": "|i1", "INT16": "<i2", "INT32": "<i4",
     "INT64": "<i8", "FP16": "<f2", "FP32": "<f4", "FP64": "<f8",
@@ -69,8 +76,8 @@ class Truss(Protocol):
         Route("GET", "/v1/models/{model}", "model_ready", dialect="truss"),
         Route("GET", "/v1/models/{model}/loaded", "model_ready", dialect="truss"),
         Route("GET", "/v1/models/{model}/schema", "schema", dialect="truss"),
-        Route("POST", "/v1/models/{model}:predict", "infer", dialect="truss"),
-        Route("POST", "/v1/models/{model}:predict_binary", "infer", dialect="truss"),
+        Route("POST", "/v1/models/{model}:predict", "infer", binary=True, dialect="truss"),
+        Route("POST", "/v1/models/{model}:predict_binary", "infer", binary=True, dialect="truss"),
     )
 
     def decode(self, request: Request, body: Buffer, plan: Plan) -> InferRequest:
@@ -80,7 +87,7 @@ class Truss(Protocol):
         if takes_documents(plan):
             infer, many = _document(_json_of(body) if binary else _checked(body), plan, binary), False
         else:
-            infer, many = _rows(plain(unpack(body)) if binary else _parsed(body), plan)
+            infer, many = _rows(_unpacked(body, plan) if binary else _parsed(body), plan)
         infer.wire = Wire(plan, binary, many)
         return infer
 
@@ -96,6 +103,30 @@ class Truss(Protocol):
             rows = _with_arrays(rows, wire.plan, response) if wire.binary else rows
             value = rows if wire.many else rows[0]
         return Reply(pack(value), _OCTETS) if wire.binary else Reply(encode_values(value))
+
+    def in_parts(self, request: Request, infer: InferRequest) -> InParts:
+        """As they come, unless the client wants JSON; OpenAI's client always says that it does, and does not mean it."""
+        together = request.headers.get("accept") == _JSON and "openai" not in request.headers.get("user-agent", "").lower()
+        return InParts() if together else InParts(media=_OCTETS)
+
+    def encode_part(self, request: InferRequest, response: InferResponse) -> bytes:
+        """Write one part: the bytes that it is, or a line of JSON."""
+        plan: Plan = request.wire.plan
+        only = plan.signature.outputs[0]
+        if len(response.outputs) == 1 and only.dtype == "BYTES" and only.content != "json":
+            output = response.outputs[0]
+            return b"".join(unframe_bytes(output.data, elements(output.shape)))
+        return encode_values(predictions(plan, response)[0]) + b"\n"
+
+    def encode_parts(self, request: InferRequest, responses: Sequence[InferResponse]) -> Reply:
+        """Write all parts as one text. Raises `InvalidRequest` where they are none."""
+        try:
+            text = b"".join(self.encode_part(request, response) for response in responses).decode()
+        except UnicodeDecodeError as error:
+            raise InvalidRequest(
+                f"the parts of the answer are no text, so they make no JSON: {error}; leave out 'accept: {_JSON}'"
+            ) from None
+        return Reply(pack(text), _OCTETS) if request.wire.binary else Reply(msgspec.json.encode(text))
 
     def encode_error(self, error: HeadgateError) -> Reply:
         """``{"error": text}`` with the headers that say whose fault it is."""
@@ -125,7 +156,7 @@ class Truss(Protocol):
         if any(spec.content == "json" for spec in (*signature.inputs, *signature.outputs)):
             raise NotFound(f"No schema found: {deployment.name} takes and gives any JSON")
         schemas = {"input_schema": input_schema(signature), "output_schema": output_schema(signature)}
-        return Reply(msgspec.json.encode({**schemas, "supports_streaming": False}))
+        return Reply(msgspec.json.encode({**schemas, "supports_streaming": signature.streams}))
 
 
 def _ready(catalogue: Catalogue, request: Request) -> DeploymentView:
@@ -139,7 +170,7 @@ def _ready(catalogue: Catalogue, request: Request) -> DeploymentView:
 
 
 def _document(text: Buffer, plan: Plan, binary: bool) -> InferRequest:
-    infer = InferRequest(1)
+    infer = InferRequest.of(1)
     if binary and plan.parameters:
         infer.parameters = {"binary": True}  # so that the model's arrays, too, come back as what they are
     infer.shapes[0] = [1] * len(plan.inputs[0].shape)
@@ -191,6 +222,15 @@ def _parsed(body: Buffer) -> Any:
         return parse_json(body)
     except InvalidRequest as error:
         raise InvalidRequest(f"Invalid JSON payload: {error}") from None
+
+
+def _unpacked(body: Buffer, plan: Plan) -> Any:
+    value = unpack(body)
+    if count_elements(value) > _MOST_ELEMENTS:
+        raise PayloadTooLarge(
+            f"arrays of more than {_MOST_ELEMENTS} elements are not taken as rows; send them as tensors to /v2/models/{plan.model}/infer"
+        )
+    return plain(value)
 
 
 def _rows(value: Any, plan: Plan) -> tuple[InferRequest, bool]:

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from headgate.errors import InvalidRequest
+from headgate.errors import InvalidRequest, PayloadTooLarge
 from headgate.json_tensors import MAX_DEPTH, NOT_JSON
 from headgate.protocols.base.rows import nested
 from headgate.tensors import Buffer
@@ -38,6 +38,10 @@ _CODES = {
 """NumPy's kind and size -> struct's letter."""
 _LARGEST_EMPTY = 1 << 20
 """Lists that an array without elements may be written as: its shape costs nothing to send."""
+_LIGHT = 4 << 20
+"""Bytes up to which MessagePack does not matter, whatever it holds: as much as JSON may have."""
+_MOST_VALUES = 1 << 18
+"""Values in a larger one, those in lists and objects included: a list without any takes one byte there and sixty in memory."""
 
 
 class Array(NamedTuple):
@@ -90,11 +94,55 @@ class Tagged(NamedTuple):
 
 
 def unpack(body: Buffer) -> Any:
-    """Return the value that the MessagePack ``body`` is. Raises `InvalidRequest`."""
+    """Return the value that the MessagePack ``body`` is. Raises `InvalidRequest`, and `PayloadTooLarge` for what would unfold too far."""
+    if len(body) > _LIGHT and count_values(body, _MOST_VALUES) > _MOST_VALUES:
+        raise PayloadTooLarge(
+            f"MessagePack of more than {_LIGHT} bytes may hold {_MOST_VALUES} values one by one, and this one exceeds that; send arrays as "
+            "bytes (msgpack-numpy), or fewer at once"
+        )
     try:
         return _revived(msgspec.msgpack.decode(body), 0)
     except NOT_JSON as error:
         raise InvalidRequest(f"Invalid MessagePack payload: {error}") from None
+
+
+_WIDTHS = {
+    0xC4: 1, 0xC5: 2, 0xC6: 4, 0xC7: 1, 0xC8: 2, 0xC9: 4, 0xD9: 1, 0xDA: 2, 0xDB: 4,
+}  # fmt: skip
+"""First byte of bytes, extensions and text -> width of their length, which follows."""
+_FIXED = {
+    0xCA: 4, 0xCB: 8, 0xCC: 1, 0xCD: 2, 0xCE: 4, 0xCF: 8, 0xD0: 1, 0xD1: 2, 0xD2: 4, 0xD3: 8,
+    0xD4: 2, 0xD5: 3, 0xD6: 5, 0xD7: 9, 0xD8: 17, 0xDC: 2, 0xDD: 4, 0xDE: 2, 0xDF: 4,
+}  # fmt: skip
+"""First byte of numbers, small extensions, lists and objects -> bytes that follow it, without what is in a list or an object."""
+
+
+def count_values(body: Buffer, most: int) -> int:
+    """Return how many values the MessagePack ``body`` holds, counting no further than one above ``most``.
+
+    Where ``body`` is malformed, the count is that of what could be told. Source: github.com/msgpack/msgpack/blob/master/spec.md.
+    """
+    at = count = 0
+    while at < len(body) and count <= most:
+        code = body[at]
+        count += 1
+        at += 1
+        if 0xA0 <= code <= 0xBF:
+            at += code & 0x1F
+        elif code in _WIDTHS:
+            after = at + _WIDTHS[code]
+            at = after + int.from_bytes(body[at:after], "big") + (0xC7 <= code <= 0xC9)
+        else:
+            at += _FIXED.get(code, 0)
+    return count
+
+
+def count_elements(value: Any) -> int:
+    """Return how many elements the arrays in ``value`` have, by their shapes."""
+    if isinstance(value, Array):
+        return math.prod(value.shape)
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return sum(map(count_elements, parts))
 
 
 def pack(value: Any) -> bytes:

@@ -78,3 +78,24 @@ CREATE TABLE meta (
   value VARCHAR NOT NULL, 
   PRIMARY KEY ("key")
 );
+CREATE TABLE rollouts (
+  deployment VARCHAR NOT NULL, 
+  number INTEGER NOT NULL, 
+  state VARCHAR NOT NULL, 
+  generation INTEGER NOT NULL, 
+  body VARCHAR NOT NULL, 
+  judge BLOB, 
+  PRIMARY KEY (deployment, number)
+);
+CREATE TABLE rollout_events (
+  id INTEGER NOT NULL, 
+  deployment VARCHAR NOT NULL, 
+  rollout INTEGER NOT NULL, 
+  at DOUBLE NOT NULL, 
+  who VARCHAR NOT NULL, 
+  what VARCHAR NOT NULL, 
+  why VARCHAR NOT NULL, 
+  evidence JSON NOT NULL, 
+  PRIMARY KEY (id)
+);
+CREATE INDEX ix_rollout_events_deployment ON rollout_events (deployment);

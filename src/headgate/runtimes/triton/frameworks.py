@@ -34,6 +34,7 @@ class FrameworkModel:
         self._runtime.load(path, attribute="", device=device, threads=threads)
         self._positional = entry["backend"] == "pytorch"
         self.platform = "pytorch_libtorch" if self._positional else kind.platform
+        self._in_order = "sequence" not in entry
         self._inner: dict[str, str] = {}
 
     def found_out(self) -> Described:
@@ -47,7 +48,8 @@ class FrameworkModel:
         if self._positional:
             # A bare example stands for every argument: only their names matter here, the rest is declared.
             arguments = self._runtime.describe({"": np.ones(1, np.float32)}).inputs
-            self._inner = _by_position([spec.name for spec in inputs], [spec.name for spec in arguments], "input")
+            names = [spec.name for spec in inputs]
+            self._inner = _by_position(names, [spec.name for spec in arguments], "input", in_order=self._in_order)
             return inputs, outputs
         found = self.found_out()
         inputs = _completed(inputs, found.inputs, batched, "input")
@@ -65,7 +67,7 @@ class FrameworkModel:
         """Return the declared outputs of what `run` gave."""
         if not self._positional:
             return {spec.name: found[spec.name] for spec in outputs if spec.name in found}
-        inner = _by_position([spec.name for spec in outputs], list(found), "output")
+        inner = _by_position([spec.name for spec in outputs], list(found), "output", in_order=self._in_order)
         return {spec.name: found[inner[spec.name]] for spec in outputs}
 
     def close(self) -> None:
@@ -73,11 +75,16 @@ class FrameworkModel:
         self._runtime.unload()
 
 
-def _by_position(names: list[str], inner: list[str], what: str) -> dict[str, str]:
-    """Return the model's own name of each declared one: the same, else the one that its number says, else by order."""
+def _by_position(names: list[str], inner: list[str], what: str, *, in_order: bool) -> dict[str, str]:
+    """Return the model's own name of each declared one: the same, else the one that its number says, else, ``in_order``, by order."""
     if set(names) <= set(inner):
         return {name: name for name in names}
     numbers = [int(match[1]) if (match := _INDEXED.fullmatch(name)) else None for name in names]
+    if None in numbers and not in_order:
+        # What the client sends, what the sequence adds and what is kept are declared apart, so they have no order between them.
+        raise UnsupportedModel(
+            f"{what}: with sequence_batching the names {names} must be the model's own, {inner}, or end in their number, as in X__0"
+        )
     places = list(range(len(names))) if None in numbers else [number for number in numbers if number is not None]
     if len(set(places)) != len(places) or max(places) >= len(inner):
         raise UnsupportedModel(f"{what}: config.pbtxt declares {names}, and the model has {len(inner)}: {inner}; correct the names")

@@ -158,11 +158,11 @@ class InferenceRequest:
         return self._id
 
     def correlation_id(self) -> int | str:
-        """Return 0: there are no sequences."""
+        """Return the id of the sequence, a number or a text; 0 where there is none."""
         return self._correlation
 
     def flags(self) -> int:
-        """Return 0: there are no sequences."""
+        """Return whether it starts (bit 0) and ends (bit 1) a sequence."""
         return self._flags
 
     def timeout(self) -> int:

@@ -1,6 +1,7 @@
 """``TritonPythonModel``: the class in ``model.py`` of a repository, called as Triton calls it.
 
-A batch is one request to it: rows of several clients, alike in their parameters, where ``max_batch_size`` allows it.
+A batch is one request to it: rows of several clients, alike in their parameters, where ``max_batch_size`` allows it. A request of a
+sequence is always alone.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from headgate.errors import ModelFailed, UnsupportedModel
 from headgate.runtimes.base import Arrays, InvalidInput
 from headgate.runtimes.triton import pb_utils
 from headgate.runtimes.triton.declared import Declared
+from headgate.runtimes.triton.sequences import END, ID, START
 from headgate.serving.bootstrap import CodeLoader
 
 
@@ -98,12 +100,16 @@ class PythonModel:
             request.fail(error)
 
     def _request(self, inputs: Arrays, parameters: Mapping[str, object]) -> pb_utils.InferenceRequest:
+        own: dict[str, Any] = dict(parameters)
+        key, start, end = own.pop(ID, 0), own.pop(START, False), own.pop(END, False)
         return pb_utils.InferenceRequest(
             model_name=self._name,
             requested_output_names=self._names,
             inputs=[pb_utils.Tensor(name, array) for name, array in inputs.items()],
             model_version=int(self._version),
-            parameters=parameters,
+            parameters=own,
+            correlation_id=key,
+            flags=start * pb_utils.TRITONSERVER_REQUEST_FLAG_SEQUENCE_START | end * pb_utils.TRITONSERVER_REQUEST_FLAG_SEQUENCE_END,
         )
 
 

@@ -114,6 +114,9 @@ class Answering(Exchange, asyncio.Protocol):
             self._put(b"0\r\n\r\n")
         self._finish(not (head.keep_alive and head.chunks) or self._closing or self._gateway.draining)
 
+    def _break_parts(self) -> None:
+        self._finish(close=True)  # no last chunk has come (RFC 9112, section 8); a client of HTTP/1.0 cannot tell
+
     def _put(self, data: bytes) -> None:
         if not self.transport.is_closing():
             self.transport.write(data)

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 from msgspec.structs import replace
 
 from headgate.errors import HeadgateError, PayloadTooLarge, Unsupported
-from headgate.protocols.base import EVENT_STREAM, InferRequest, InferResponse, Reply, error_reply
+from headgate.protocols.base import InferRequest, InferResponse, Reply, error_reply
 from headgate.serving.wire import coding
+from headgate.serving.wire.asides import asides
 from headgate.serving.wire.head import Head
-from headgate.serving.wire.parts import Collected, Events, Resume
+from headgate.serving.wire.parts import Collected, Events, Pieces, Resume
 from headgate.serving.wire.threads import attempt, in_thread
 from headgate.tensors import Buffer
 
@@ -55,7 +56,13 @@ class Exchange:
             self.failed(request, error)
             return
         self.series.count(200, response.batch.finished - request.arrived)
-        self.reply(reply, timing(request, response) if head.timing else b"")
+        if request.decision is not None:
+            request.decision.answered(response.batch)
+        headers = self.series.headers
+        self.reply(reply, headers + self._asides(head, request, response) if head.asides else headers)
+
+    def _asides(self, head: Head, request: InferRequest, response: InferResponse) -> bytes:
+        return asides(head.asides, request, response, self._gateway.catalogue.revisions.get(self.series.revision))
 
     def failed(self, request: InferRequest, error: HeadgateError) -> None:
         """The request in flight failed."""
@@ -65,7 +72,10 @@ class Exchange:
     def count_failed(self, request: InferRequest, error: HeadgateError) -> None:
         """Count the request in flight as failed; nothing is in flight any more."""
         self.request = None
-        self.series.count_failed(error.status, self._gateway.now() - request.arrived)
+        now = self._gateway.now()
+        self.series.count_failed(error.status, now - request.arrived)
+        if request.decision is not None:
+            request.decision.failed(error, now)
         self._gateway.count_failure(request, error, self)
 
     def fail(self, error: HeadgateError, headers: bytes = b"") -> None:
@@ -108,20 +118,24 @@ class Exchange:
         form = protocol.in_parts(head, request)
         if form.events:
             return Events(self, protocol, resume)
+        if form.media:
+            return Pieces(self, protocol, resume, form.media)
         return Collected(self, protocol, resume, form.only, self._gateway.limits.binary_bytes)
 
     def count_answered(self, request: InferRequest, response: InferResponse) -> None:
         """Count the request in flight as answered; nothing is in flight any more."""
         self.request = None
         self.series.count(200, response.batch.finished - request.arrived)
+        if request.decision is not None:
+            request.decision.answered(response.batch)
 
-    def begin_parts(self, request: InferRequest, response: InferResponse) -> bytes:
+    def begin_parts(self, request: InferRequest, response: InferResponse, media: bytes) -> bytes:
         """Write the head of an answer in parts, with the times up to now where they are wanted. Return the id of the request."""
         head = self._head
         assert head is not None
         request_id = head.request_id or self._gateway.ids.next().encode()
         lines = b"x-request-id: %b\r\ncache-control: no-cache\r\n" % request_id
-        self._begin_parts(EVENT_STREAM, lines + timing(request, response) if head.timing else lines)
+        self._begin_parts(media, lines + self._asides(head, request, response) if head.asides else lines)
         return request_id
 
     def _begin_parts(self, content_type: bytes, headers: bytes) -> None:
@@ -134,12 +148,23 @@ class Exchange:
 
     def end_parts(self, status: int, size: int, request_id: bytes) -> None:
         """End the answer. The line about the request says how it came out: ``status``, and ``size`` bytes of body."""
+        self._log_parts(status, size, request_id)
+        self._end_parts()
+
+    def break_parts(self, status: int, size: int, request_id: bytes) -> None:
+        """End the answer so that the client sees that more should have come."""
+        self._log_parts(status, size, request_id)
+        self._break_parts()
+
+    def _log_parts(self, status: int, size: int, request_id: bytes) -> None:
         if self._gateway.access_log:
             assert self._head is not None
             log_request(self._gateway, self._head, status, size, request_id.decode())
-        self._end_parts()
 
     def _end_parts(self) -> None:
+        raise NotImplementedError
+
+    def _break_parts(self) -> None:
         raise NotImplementedError
 
     def room_again(self) -> None:
@@ -176,13 +201,6 @@ class Exchange:
             self.fail(result)
         else:
             self._gateway.dispatch(self, head, result)
-
-
-def timing(request: InferRequest, response: InferResponse) -> bytes:
-    """Return the header lines that say where the time of a request went."""
-    return b"x-headgate-queue-ms: %.3f\r\nx-headgate-compute-ms: %.3f\r\nx-headgate-batch-rows: %d\r\n" % (
-        ((request.started or request.arrived) - request.arrived) * 1e3, response.batch.compute * 1e3, response.batch.rows,
-    )  # fmt: skip
 
 
 def log_request(gateway: Gateway, head: Head, status: int, size: int, request_id: str) -> None:

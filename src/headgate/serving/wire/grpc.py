@@ -6,6 +6,7 @@ are in `headgate.serving.wire.grpc_streams`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 from urllib.parse import quote
 
@@ -20,7 +21,10 @@ from headgate.tensors import Buffer
 
 _PREFIX = 5
 """Bytes before each message: whether it is compressed, and its length."""
-_LENGTHS = [b"\x00" + length.to_bytes(4, "big") for length in range(4096)]
+_SHORT = 4096
+"""Bytes of a message up to which it may take the short way."""
+_PREFIXES = [b"\x00" + length.to_bytes(4, "big") for length in range(_SHORT)]
+"""Of messages that are not compressed, by their lengths."""
 _ANSWER = [(b":status", b"200"), (b"content-type", b"application/grpc")]
 _PLAIN = encode_block(_ANSWER)
 _GZIPPED = _PLAIN + encode_block([(b"grpc-encoding", b"gzip")])
@@ -28,6 +32,8 @@ OK = encode_block([(b"grpc-status", b"0")])
 _ID = encode_block([(b"x-request-id", b"")])[:-1]
 _SHORT_ID = 126
 """Characters of an id up to which its length is one byte (RFC 7541, section 5.1)."""
+_BEGINNINGS = [[begin + _ID + bytes([length]) for length in range(_SHORT_ID + 1)] for begin in (_PLAIN, _GZIPPED)]
+"""What stands before an id, by its length."""
 _ACCEPTED = [(b"grpc-accept-encoding", b"identity,gzip,deflate")]
 _TEXT_BYTES = 1000
 """Of an error, before it is escaped: a client's room for headers is small, often 8 KiB, and escaping takes three for one."""
@@ -45,7 +51,7 @@ class Messages:
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._parts: list[bytes] = []
+        self._parts: list[Buffer] = []
         self._at = 0
         """Where in the first part the next message begins."""
         self._have = 0
@@ -57,10 +63,11 @@ class Messages:
         """Whether a message has begun that has not been taken."""
         return self._have > 0
 
-    def feed(self, data: bytes) -> None:
-        """Keep a part."""
-        self._parts.append(data)
-        self._have += len(data)
+    def feed(self, parts: Sequence[Buffer]) -> bool:
+        """Keep what has come; return whether `take` would find more than the last time."""
+        self._parts += parts
+        self._have += sum(map(len, parts))
+        return self._have >= self._need
 
     def take(self) -> tuple[bool, Buffer] | None:
         """Return whether the next message is compressed, and the message; None where it has not come whole.
@@ -78,8 +85,8 @@ class Messages:
         first, at = self._parts[0], self._at
         stop = at + self._need
         self._have -= self._need
-        body: Buffer = first if self._need < _LARGE else memoryview(first)
-        found = first[at] == 1, body[at + _PREFIX : stop]
+        body = first[at + _PREFIX : stop] if self._need < _LARGE else memoryview(first)[at + _PREFIX : stop]
+        found = first[at] == 1, bytes(body) if self._need < _LARGE else body
         self._at, self._need = stop, _PREFIX
         if stop == len(first):
             del self._parts[0]
@@ -92,7 +99,7 @@ class Messages:
             self._parts[0] = self._parts[0][self._at :]
             self._parts, self._at = [b"".join(self._parts)], 0
 
-    def _length(self, data: bytes, at: int) -> int:
+    def _length(self, data: Buffer, at: int) -> int:
         length = int.from_bytes(data[at + 1 : at + _PREFIX], "big")
         if data[at] > 1:
             raise InvalidRequest(f"a message begins with the flag {data[at]}, which has no meaning; expected 0 or 1")
@@ -104,11 +111,11 @@ class Messages:
 class Call(RequestStream):
     """What all calls share: how they end."""
 
-    __slots__ = ("_begun", "_gzip", "_id", "_messages")
+    __slots__ = ("_begun", "_gzip", "_id")
 
     def __init__(self, connection: GatewayConnection, stream_id: int, headers: RequestHeaders, head: Head) -> None:
-        super().__init__(connection, stream_id, headers, head)
-        self._messages: Messages | None = None
+        # Not by `super`, which takes longer: one is made for every call.
+        RequestStream.__init__(self, connection, stream_id, headers, head)
         self._begun = False
         """The answer's headers are out."""
         self._gzip = False
@@ -137,16 +144,9 @@ class Call(RequestStream):
         block = self._headers()
         if headers:
             block += encode_block(fields_of(headers))
-        self._log(200, len(reply.body))
+        if self._gateway.access_log:
+            self._log(200, len(reply.body))
         self.connection.send_reply(self.stream_id, block, self._frame(reply.body), OK)
-
-    def _keep(self, data: bytes) -> Messages:
-        head = self._head
-        assert head is not None
-        if self._messages is None:
-            self._messages = Messages(head.limit)
-        self._messages.feed(data)
-        return self._messages
 
     def _request_id(self) -> bytes:
         if not self._id:
@@ -157,10 +157,9 @@ class Call(RequestStream):
 
     def _headers(self) -> bytes:
         request_id = self._request_id()
-        begin = _GZIPPED if self._gzip else _PLAIN
         if len(request_id) > _SHORT_ID:
-            return begin + encode_block([(b"x-request-id", request_id)])
-        return b"%b%b%c%b" % (begin, _ID, len(request_id), request_id)
+            return (_GZIPPED if self._gzip else _PLAIN) + encode_block([(b"x-request-id", request_id)])
+        return _BEGINNINGS[self._gzip][len(request_id)] + request_id
 
     def _frame(self, body: Buffer) -> bytes:
         """Return one message as it goes out."""
@@ -168,7 +167,7 @@ class Call(RequestStream):
         if self._gzip and _COMPRESS_FROM <= size <= coding.INLINE_BYTES:  # a larger one would hold up everybody else
             body = coding.deflate(bytes(body), "gzip")
             return b"\x01" + len(body).to_bytes(4, "big") + body
-        return b"".join((_LENGTHS[size] if size < 4096 else b"\x00" + size.to_bytes(4, "big"), body))
+        return (_PREFIXES[size] if size < _SHORT else b"\x00" + size.to_bytes(4, "big")) + body
 
     def compresses(self, gzip: bool) -> None:
         """The client compresses its messages, so it is answered likewise."""
@@ -183,27 +182,40 @@ class Call(RequestStream):
 class UnaryCall(Call):
     """One message, one answer."""
 
-    __slots__ = ("_message",)
+    __slots__ = ("_message", "_messages")
 
     def __init__(self, connection: GatewayConnection, stream_id: int, headers: RequestHeaders, head: Head) -> None:
-        super().__init__(connection, stream_id, headers, head)
+        Call.__init__(self, connection, stream_id, headers, head)
+        self._messages: Messages | None = None
+        """Where the call came in parts."""
         self._message: tuple[bool, Buffer] | None = None
         if head.error is not None:  # whoever may not ask need not send, and some wait for a word before they do
             self._gateway.loop.call_soon(self._refuse_head)
 
-    def data(self, data: bytes, end: bool) -> None:
+    def data(self, data: Buffer, end: bool) -> None:
         """Take a part; the short way has the whole call in one."""
+        head, size = self._head, len(data) - _PREFIX
+        assert head is not None
+        if end and self._messages is None and 0 <= size < _SHORT and size <= head.limit and data[:_PREFIX] == _PREFIXES[size]:
+            self._gateway.dispatch(self, head, data[_PREFIX:])
+        else:
+            self._feed((data,), end)
+
+    def parts(self, parts: Sequence[Buffer]) -> None:
+        """Take several parts, none of them the last."""
+        self._feed(parts, False)
+
+    def _feed(self, parts: Sequence[Buffer], end: bool) -> None:
         head = self._head
         assert head is not None
-        if end and self._messages is None and not data[0] and len(data) == _PREFIX + int.from_bytes(data[1:5], "big") <= head.limit:
-            self._whole(head, data[_PREFIX:])
-            return
         if head.error is not None:
             self._gateway.dispatch(self, head, b"")
             return
+        messages = self._messages
+        if messages is None:
+            messages = self._messages = Messages(head.limit)
         try:
-            messages = self._keep(data)
-            if self._message is None:
+            if messages.feed(parts) and self._message is None:
                 self._message = messages.take()
             if self._message is not None and messages.open:
                 raise Unsupported("this method takes one message, and more than one came")
@@ -224,10 +236,6 @@ class UnaryCall(Call):
         else:
             compressed, body = self._message
             receive(self, head, compressed, body)
-
-    def _whole(self, head: Head, body: Buffer) -> None:
-        """The whole call, in one part."""
-        self._gateway.dispatch(self, head, body)
 
     def _refuse_head(self) -> None:
         head = self._head

@@ -9,7 +9,7 @@ from headgate.errors import DeadlineExceeded, HeadgateError, InvalidRequest
 from headgate.protocols.base import InferRequest, InferResponse, Reply
 from headgate.protocols.base.grpc import GrpcProtocol
 from headgate.serving.wire.exchange import Exchange
-from headgate.serving.wire.grpc import OK, Call, UnaryCall, receive
+from headgate.serving.wire.grpc import OK, Call, Messages, UnaryCall, receive
 from headgate.serving.wire.head import Head
 from headgate.serving.wire.http2.headers import RequestHeaders
 from headgate.serving.wire.parts import Resume, Sink
@@ -31,10 +31,11 @@ class StreamingCall(Call):
     Answers in parts keep to no order: each part goes out when it comes, and is told from others by the id of its request.
     """
 
-    __slots__ = ("_ended", "_held", "_taking", "_timer", "_waiting", "inflating")
+    __slots__ = ("_ended", "_held", "_messages", "_taking", "_timer", "_waiting", "inflating")
 
     def __init__(self, connection: GatewayConnection, stream_id: int, headers: RequestHeaders, head: Head) -> None:
         super().__init__(connection, stream_id, headers, head)
+        self._messages = Messages(head.limit)
         self._waiting: deque[StreamedRequest] = deque()
         self._ended = self._held = self._taking = False
         self.inflating = False
@@ -42,11 +43,10 @@ class StreamingCall(Call):
         self.complete_by = float("inf")
         self._timer = None if head.timeout is None else self._gateway.loop.call_later(head.timeout, self._expire)
 
-    def data(self, data: bytes, end: bool) -> None:
+    def data(self, data: Buffer, end: bool) -> None:
         """Take a part, and queue the messages it completes."""
-        head = self._head
-        assert head is not None
-        messages = self._keep(data)
+        messages = self._messages
+        messages.feed((data,))
         self.advance()
         if messages.open and not self._held:
             self.complete_by = min(self.complete_by, self.connection.request_due)
@@ -81,7 +81,7 @@ class StreamingCall(Call):
         """Queue the next message; return whether there was one, and room for it. Raises `HeadgateError` where it is malformed."""
         head, messages = self._head, self._messages
         assert head is not None
-        if messages is None or self.inflating or self.backlog is not None or len(self._waiting) >= _WAITING:
+        if self.inflating or self.backlog is not None or len(self._waiting) >= _WAITING:
             return False
         message = messages.take()
         if message is None:
@@ -115,7 +115,7 @@ class StreamingCall(Call):
             self._held = False
             self.connection.release(self.stream_id)
         if self._ended and not self._waiting and not full:
-            if self._messages is not None and self._messages.open:
+            if self._messages.open:
                 self.stop(InvalidRequest("the call ended before its last message was whole"))
                 return
             self._stop_timer()
@@ -307,6 +307,7 @@ class WatchingCall(UnaryCall):
 
     def __init__(self, connection: GatewayConnection, stream_id: int, headers: RequestHeaders, head: Head) -> None:
         super().__init__(connection, stream_id, headers, head)
+        self._messages = Messages(head.limit)  # so that the message is kept
         self._last: bytes | None = None
         self._timer = None if head.timeout is None else self._gateway.loop.call_later(head.timeout, self._expire)
 
@@ -330,10 +331,6 @@ class WatchingCall(UnaryCall):
             self.connection.send_data(self.stream_id, self._frame(body))
         self._gateway.loop.call_later(_LOOK_SECONDS, self._look)
 
-    def _whole(self, head: Head, body: Buffer) -> None:
-        self._message = (False, body)
-        super()._whole(head, body)
-
     def _look(self) -> None:
         """Answer anew."""
         head = self._head
@@ -350,8 +347,7 @@ class WatchingCall(UnaryCall):
             self.fail(DeadlineExceeded("the deadline of the call has passed"))
 
 
-def call_of(connection: GatewayConnection, stream_id: int, headers: RequestHeaders, head: Head) -> Call:
-    """Return the call that a request of transport ``grpc`` begins."""
+def kind_of_call(head: Head) -> type[Call]:
+    """Return the class of the call that a request of transport ``grpc`` begins."""
     route = head.endpoint.route if head.endpoint is not None else None
-    kind = UnaryCall if route is None else StreamingCall if route.streaming else WatchingCall if route.watching else UnaryCall
-    return kind(connection, stream_id, headers, head)
+    return UnaryCall if route is None else StreamingCall if route.streaming else WatchingCall if route.watching else UnaryCall

@@ -14,6 +14,8 @@ from urllib.parse import unquote
 import httptools
 
 from headgate.errors import HeadgateError, InvalidRequest, PayloadTooLarge, Unsupported
+from headgate.serving.steering import Steering, steering
+from headgate.serving.wire import asides
 
 if TYPE_CHECKING:
     from headgate.serving.paths import Endpoint
@@ -26,8 +28,9 @@ class Head:
     """One parsed head. ``error`` set means: read the body, answer that, compute nothing."""
 
     __slots__ = (
-        "accept_encoding", "address", "chunks", "connection", "content_encoding", "endpoint", "error", "expects_continue", "fatal",
-        "headers", "keep_alive", "length", "limit", "method", "params", "path", "query", "request_id", "timeout", "timing", "transport",
+        "accept_encoding", "address", "asides", "chunks", "connection", "content_encoding", "endpoint", "error", "expects_continue",
+        "fatal", "headers", "keep_alive", "length", "limit", "method", "params", "path", "query", "request_id", "steering", "timeout",
+        "transport",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -53,7 +56,9 @@ class Head:
         self.accept_encoding = ""
         self.request_id: bytes | None = None
         self.timeout: float | None = None
-        self.timing = False
+        self.steering: Steering | None = None
+        self.asides = 0
+        """What the answer is to say of itself (`headgate.serving.wire.asides`)."""
         self.endpoint: Endpoint | None = None
         self.error: HeadgateError | None = None
         self.fatal = False
@@ -110,7 +115,7 @@ def _read_grpc(head: Head, binary_bytes: int) -> None:
     head.limit = binary_bytes
     head.length = CHUNKED
     head.content_encoding = head.headers.get("grpc-encoding", "").strip().lower()
-    head.timing = head.headers.get("x-headgate-timing", "") not in ("", "0", "false")
+    head.asides = asides.wanted(head.headers)
     codec = head.headers["content-type"].partition(";")[0].strip().lower().partition("+")[2]
     if codec not in ("", "proto"):
         raise Unsupported(f"content-type: messages in {codec[:50]!r} are not understood here; send protocol buffers")
@@ -205,8 +210,8 @@ def _measure(head: Head, json_bytes: int, binary_bytes: int) -> None:
     head.content_encoding = headers.get("content-encoding", "").strip().lower()
     head.accept_encoding = headers.get("accept-encoding", "")
     head.expects_continue = headers.get("expect", "").lower() == "100-continue"
-    head.timing = headers.get("x-headgate-timing", "") not in ("", "0", "false")
-    # Not by Content-Type, which anybody may write: without this header the whole body is parsed as JSON.
+    head.asides = asides.wanted(headers)
+    # Not by Content-Type, which anybody may write: without this header a body is parsed as JSON, unless its route says otherwise.
     head.limit = binary_bytes if "inference-header-content-length" in headers else json_bytes
     if "transfer-encoding" in headers:
         if headers["transfer-encoding"].strip().lower() != "chunked":
@@ -215,8 +220,6 @@ def _measure(head: Head, json_bytes: int, binary_bytes: int) -> None:
     elif "content-length" in headers:
         head.length = int(headers["content-length"].split(",")[0])
     _check_json_part(head, json_bytes)
-    if head.length > head.limit:
-        head.error, head.fatal = too_large(head.length, head.limit, json_bytes), True
     _read_wishes(head)
 
 
@@ -233,6 +236,10 @@ def _check_json_part(head: Head, json_bytes: int) -> None:
 
 def _read_wishes(head: Head) -> None:
     """Headers of our own. A mistake in one is the request's error, not the connection's."""
+    try:
+        head.steering = steering(head.headers)
+    except InvalidRequest as error:
+        head.error = error
     request_id = head.headers.get("x-request-id")
     if request_id is not None:
         if len(request_id) <= 200 and request_id.isascii() and request_id.isprintable() and request_id:
@@ -245,6 +252,11 @@ def _read_wishes(head: Head) -> None:
             head.timeout = int(timeout) / 1000
         else:
             head.error = InvalidRequest(f"x-headgate-timeout-ms: expected milliseconds as an integer above 0, got {timeout[:50]!r}")
+
+
+def is_binary(head: Head) -> bool:
+    """Whether the client says that the body is bytes; what is read by that depends on the route."""
+    return head.headers.get("content-type", "").partition(";")[0].strip().lower() == "application/octet-stream"
 
 
 def too_large(size: int, limit: int, json_bytes: int) -> PayloadTooLarge:

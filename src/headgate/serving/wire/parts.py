@@ -1,4 +1,4 @@
-"""Answers in parts over HTTP: each as it comes, as a server-sent event, or all of them in one answer at the end.
+"""Answers in parts over HTTP: each as it comes, as a server-sent event or as it is, or all of them in one answer at the end.
 
 A sink takes parts by ``streamed``, which says whether the client has room for more, and at the end ``answered`` or ``failed``.
 Source for events: the HTML standard, section 9.2 (server-sent events).
@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from headgate.errors import FailedPrecondition, HeadgateError
-from headgate.protocols.base import InferRequest, InferResponse, Protocol, event
+from headgate.protocols.base import EVENT_STREAM, InferRequest, InferResponse, Protocol, event
 
 if TYPE_CHECKING:
     from headgate.serving.wire.exchange import Exchange
@@ -41,22 +41,23 @@ class Sink:
         self._exchange.failed(request, error)
 
 
-class Events(Sink):
-    """Each part is an event. The status is fixed by the first one: later errors are events, too."""
+class Pieces(Sink):
+    """Each part is bytes of the answer, as they come. The status is fixed by the first: a later error breaks the answer off."""
 
-    __slots__ = ("_request_id", "_size")
+    __slots__ = ("_media", "_request_id", "_size")
 
-    def __init__(self, exchange: Exchange, protocol: Protocol, resume: Resume) -> None:
+    def __init__(self, exchange: Exchange, protocol: Protocol, resume: Resume, media: bytes) -> None:
         super().__init__(exchange, protocol, resume)
+        self._media = media
         self._request_id = b""
         self._size = 0
 
     def streamed(self, request: InferRequest, response: InferResponse) -> bool:
         """Write one part. Raises `HeadgateError` where it cannot be written."""
-        data = event(self._protocol.encode_part(request, response))
+        data = self._piece(self._protocol.encode_part(request, response))
         if not self.begun:
             self._begin(request, response)
-        return self._write(data)
+        return self._write(data) if data else True  # an empty chunk would be the end of the body (RFC 9112, section 7.1)
 
     def answered(self, request: InferRequest, response: InferResponse) -> None:
         """That was all; perhaps there was nothing."""
@@ -66,17 +67,22 @@ class Events(Sink):
         self._end(200)
 
     def failed(self, request: InferRequest, error: HeadgateError) -> None:
-        """Tell the error: as an event where there is an answer already."""
+        """Tell the error, in what form there is where there is an answer already."""
         if not self.begun:
             super().failed(request, error)
             return
         self._exchange.count_failed(request, error)
-        self._write(event(bytes(self._protocol.encode_error(error).body)))
-        self._end(error.status)
+        self._fail(error)
+
+    def _piece(self, part: bytes) -> bytes:
+        return part
+
+    def _fail(self, error: HeadgateError) -> None:
+        self._exchange.break_parts(error.status, self._size, self._request_id)
 
     def _begin(self, request: InferRequest, response: InferResponse) -> None:
         self.begun = True
-        self._request_id = self._exchange.begin_parts(request, response)
+        self._request_id = self._exchange.begin_parts(request, response, self._media)
 
     def _write(self, data: bytes) -> bool:
         self._size += len(data)
@@ -84,6 +90,22 @@ class Events(Sink):
 
     def _end(self, status: int) -> None:
         self._exchange.end_parts(status, self._size, self._request_id)
+
+
+class Events(Pieces):
+    """Each part is an event; later errors are events, too."""
+
+    __slots__ = ()
+
+    def __init__(self, exchange: Exchange, protocol: Protocol, resume: Resume) -> None:
+        super().__init__(exchange, protocol, resume, EVENT_STREAM)
+
+    def _piece(self, part: bytes) -> bytes:
+        return event(part)
+
+    def _fail(self, error: HeadgateError) -> None:
+        self._write(event(bytes(self._protocol.encode_error(error).body)))
+        self._end(error.status)
 
 
 class Collected(Sink):

@@ -9,8 +9,10 @@ from headgate.protocols.base import InferRequest, Reply
 from headgate.serving.wire.exchange import Exchange, log_request
 from headgate.serving.wire.head import Head, too_large
 from headgate.serving.wire.http2.connection import Http2Connection
+from headgate.serving.wire.http2.frames import ErrorCode
 from headgate.serving.wire.http2.headers import RequestHeaders, encode_block
 from headgate.serving.wire.http2.stream import Stream
+from headgate.tensors import Buffer
 
 if TYPE_CHECKING:
     from headgate.serving.gateway import Gateway
@@ -40,9 +42,14 @@ class GatewayConnection(Http2Connection):
 
 
 def open_stream(connection: GatewayConnection, stream_id: int, headers: RequestHeaders) -> Stream:
-    """Return what a request calls for."""
-    head = connection.gateway.heads.of(headers)
-    return connection.gateway.stream_kinds[head.transport](connection, stream_id, headers, head)
+    """Return what a request calls for. Which kind that is, and the head, are kept with the header block, which is known by its bytes."""
+    gateway = connection.gateway
+    note = headers.note
+    if note is None or note[0] != gateway.heads.generation:
+        head = gateway.heads.of(headers)
+        note = headers.note = (gateway.heads.generation, gateway.stream_kinds[head.transport](head), head)
+    stream: Stream = note[1](connection, stream_id, headers, note[2])
+    return stream
 
 
 class RequestStream(Stream, Exchange):
@@ -80,10 +87,10 @@ class HttpStream(RequestStream):
 
     def __init__(self, connection: GatewayConnection, stream_id: int, headers: RequestHeaders, head: Head) -> None:
         super().__init__(connection, stream_id, headers, head)
-        self._parts: list[bytes] = []
+        self._parts: list[Buffer] = []
         self._have = 0
 
-    def data(self, data: bytes, end: bool) -> None:
+    def data(self, data: Buffer, end: bool) -> None:
         """Keep a part of the body, up to its limit."""
         head = self._head
         assert head is not None
@@ -100,7 +107,7 @@ class HttpStream(RequestStream):
         """The request is whole."""
         head = self._head
         assert head is not None
-        body = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
+        body = b"".join(self._parts)
         self._parts.clear()
         self._gateway.handle(self, head, body)
 
@@ -139,6 +146,9 @@ class HttpStream(RequestStream):
 
     def _end_parts(self) -> None:
         self.connection.send_data(self.stream_id, b"", True)
+
+    def _break_parts(self) -> None:
+        self.connection.reset(self.stream_id, ErrorCode.INTERNAL_ERROR)
 
 
 def fields_of(lines: bytes) -> list[tuple[bytes, bytes]]:

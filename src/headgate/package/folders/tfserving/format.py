@@ -140,4 +140,5 @@ def _version(name: str, number: int, folder: Path) -> VersionSource:
         files={f"{_ENTRY}/{path}": source for path, source in regular_files(folder).items()},
         origin="tfserving",
         number=number,
+        note=str(folder.absolute()),
     )

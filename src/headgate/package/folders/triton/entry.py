@@ -4,10 +4,13 @@ Only what changes answers is in it, so that a changed number of replicas makes n
 
     name, version, backend, runtime, file      who it is, what loads it, and the path of the model from here
     max_batch_size                             null: nothing is declared, all of it is found out from the model
-    input, output                              [{name, dtype, dims, reshape?, optional?}], in the order of config.pbtxt
+    input, output                              [{name, dtype, dims, reshape?, optional?, labels?}], in the order of config.pbtxt
     decoupled                                  it answers each request any number of times
+    sequence                                   as `headgate.package.folders.triton.sequences` says; absent where it keeps no state
     warmup                                     [{name, rows, count, inputs: {name: {dtype, dims, fill | file}}}]; fill: zero, random
     config                                     what a Python model's initialize() gets
+    steps                                      of an ensemble, in an order that works: [{field, model, entry, input_map, output_map}];
+                                               ``entry`` is the path from here to that of the step's model
 """
 
 from __future__ import annotations
@@ -23,11 +26,11 @@ from headgate.package.folders.triton.fields import plain
 _NOT_FOR_MODELS = ("version_policy", "instance_group", "dynamic_batching", "optimization", "model_warmup", "response_cache")
 
 
-def entry(config: Any, backend: Backend, number: int, file: str, where: str) -> bytes:
+def entry(config: Any, backend: Backend, number: int, file: str, where: str, sequence: dict[str, Any] | None = None) -> bytes:
     """Return the JSON of version ``number``. Raises `PackageError` naming the field for what makes no sense."""
     if config.max_batch_size < 0:
         raise PackageError(f"{where}max_batch_size: expected 0 or more, got {config.max_batch_size}")
-    declared = bool(config.input or config.output or config.max_batch_size)
+    declared = bool(config.input or config.output or config.max_batch_size or sequence)
     if not backend.completes and not (config.input and config.output):
         raise PackageError(
             f"{where}{'output' if config.input else 'input'}: it is missing, and {backend.file} does not say it; declare it"
@@ -44,6 +47,8 @@ def entry(config: Any, backend: Backend, number: int, file: str, where: str) -> 
         "decoupled": config.model_transaction_policy.decoupled,
         "warmup": [_warm_up(sample, config, f"{where}model_warmup") for sample in config.model_warmup],
     }
+    if sequence is not None:
+        fields["sequence"] = sequence
     if not backend.runtime:
         fields["config"] = {key: value for key, value in plain(config).items() if key not in _NOT_FOR_MODELS}
     return json.dumps(fields, indent=1, sort_keys=True).encode()
@@ -55,24 +60,28 @@ def _tensors(declared: Any, where: str) -> list[dict[str, Any]]:
         path = f"{where}[{index}]."
         if not tensor.name or tensor.name in [other["name"] for other in tensors]:
             raise PackageError(f"{path}name: {tensor.name!r} is {'there twice' if tensor.name else 'no name'}; correct it")
-        fields = {"name": tensor.name, "dtype": _dtype(tensor, path), "dims": _dims(tensor.dims, f"{path}dims", at_least=1)}
+        fields = {"name": tensor.name, "dtype": dtype_of(tensor, path), "dims": dims_of(tensor.dims, f"{path}dims", at_least=1)}
         if tensor.HasField("reshape"):
             fields["reshape"] = _reshaped(tensor, path)
         if getattr(tensor, "optional", False):
             fields["optional"] = True
+        if getattr(tensor, "label_filename", ""):
+            fields["labels"] = tensor.label_filename
         tensors.append(fields)
     return tensors
 
 
-def _dtype(tensor: Any, path: str) -> str:
-    """Return the name that requests use."""
-    name: str = tensor.DESCRIPTOR.fields_by_name["data_type"].enum_type.values_by_number[tensor.data_type].name
+def dtype_of(tensor: Any, path: str) -> str:
+    """Return the name that requests use. Raises `PackageError` where none is given."""
+    known = tensor.DESCRIPTOR.fields_by_name["data_type"].enum_type.values_by_number
+    name = known[tensor.data_type].name if tensor.data_type in known else "TYPE_INVALID"
     if name == "TYPE_INVALID":
-        raise PackageError(f"{path}data_type: it is missing; set it, such as TYPE_FP32")
+        raise PackageError(f"{path}data_type: it is missing, or a number that is no type; set it, such as TYPE_FP32")
     return "BYTES" if name == "TYPE_STRING" else name.removeprefix("TYPE_")
 
 
-def _dims(dims: Any, path: str, *, at_least: int = 0) -> list[int]:
+def dims_of(dims: Any, path: str, *, at_least: int = 0) -> list[int]:
+    """Return a shape, -1 where it varies. Raises `PackageError` where it is none, or has less than ``at_least`` dimensions."""
     found = list(dims)
     wrong = [size for size in found if size < -1 or size == 0]
     if wrong:
@@ -83,7 +92,7 @@ def _dims(dims: Any, path: str, *, at_least: int = 0) -> list[int]:
 
 
 def _reshaped(tensor: Any, path: str) -> list[int]:
-    shape = _dims(tensor.reshape.shape, f"{path}reshape.shape")
+    shape = dims_of(tensor.reshape.shape, f"{path}reshape.shape")
     if shape.count(-1) != list(tensor.dims).count(-1):
         raise PackageError(f"{path}reshape.shape: {shape} must have as many sizes that vary (-1) as dims {list(tensor.dims)}")
     if -1 not in shape and _elements(shape) != _elements(tensor.dims):
@@ -115,14 +124,20 @@ def _warm_up(sample: Any, config: Any, where: str) -> dict[str, Any]:
 
 
 def _warm_up_input(given: Any, path: str) -> dict[str, Any]:
-    dims = _dims(given.dims, f"{path}dims")
+    dims = dims_of(given.dims, f"{path}dims")
     if -1 in dims:
         raise PackageError(f"{path}dims: {dims} vary, and warm-up data has one size; say which")
     choice = given.WhichOneof("input_data_type")
     if choice is None:
         raise PackageError(f"{path}zero_data: say what the data is: zero_data: true, random_data: true, or input_data_file")
-    source = given.input_data_file if choice == "input_data_file" else choice.removesuffix("_data")
-    if choice == "input_data_file" and (not source or {"..", "."} & set(PurePosixPath(source).parts) or source.startswith("/")):
-        raise PackageError(f"{path}input_data_file: expected a file in the model's folder 'warmup', got {source!r}")
-    fields = {"dtype": _dtype(given, path), "dims": dims}
-    return fields | ({"file": f"warmup/{source}"} if choice == "input_data_file" else {"fill": source})
+    fields = {"dtype": dtype_of(given, path), "dims": dims}
+    if choice == "input_data_file":
+        return fields | {"file": file_in("warmup", given.input_data_file, f"{path}input_data_file")}
+    return fields | {"fill": choice.removesuffix("_data")}
+
+
+def file_in(folder: str, source: str, path: str) -> str:
+    """Return where a file in one of the model's folders lies from the entry. Raises `PackageError` for one that lies elsewhere."""
+    if not source or {"..", "."} & set(PurePosixPath(source).parts) or source.startswith("/"):
+        raise PackageError(f"{path}: expected a file in the model's folder '{folder}', got {source!r}")
+    return f"{folder}/{source}"

@@ -13,7 +13,14 @@ FOLLOWED = frozenset(
     input.name input.data_type input.dims input.reshape input.optional
     output.name output.data_type output.dims output.reshape
     instance_group.name instance_group.kind instance_group.count instance_group.gpus
+    output.label_filename
     dynamic_batching.max_queue_delay_microseconds
+    ensemble_scheduling.step.model_name ensemble_scheduling.step.model_version
+    ensemble_scheduling.step.input_map ensemble_scheduling.step.output_map
+    sequence_batching.max_sequence_idle_microseconds sequence_batching.control_input
+    sequence_batching.oldest.max_candidate_sequences
+    sequence_batching.state.input_name sequence_batching.state.output_name sequence_batching.state.data_type
+    sequence_batching.state.dims sequence_batching.state.initial_state
     """.split()
 )
 """Paths of fields, each with all that is in it. Who follows them may still refuse a value."""
@@ -25,22 +32,29 @@ WARNED = {
     "response_cache": "every request is computed; answers are not kept",
     "dynamic_batching.preferred_batch_size": "a free replica takes what waits, whatever its number",
     "dynamic_batching.preserve_ordering": "every request is answered when it is done",
-    "dynamic_batching.priority_levels": "requests are taken in the order of their arrival",
-    "dynamic_batching.default_priority_level": "requests are taken in the order of their arrival",
+    "dynamic_batching.priority_levels": "a request may ask for any priority, and 1 is taken first, then 2, and so on",
+    "dynamic_batching.default_priority_level": "a request that asks for no priority is taken after those that ask for 1 to 99",
     "dynamic_batching.default_queue_policy": "use --timeout and --max-queue-rows",
     "dynamic_batching.priority_queue_policy": "use --timeout and --max-queue-rows",
+    "sequence_batching.direct.max_queue_delay_microseconds": "a request of a sequence runs alone, as soon as its replica is free",
+    "sequence_batching.direct.minimum_slot_utilization": "a request of a sequence runs alone, as soon as its replica is free",
+    "sequence_batching.oldest.preferred_batch_size": "a request of a sequence runs alone, as soon as its replica is free",
+    "sequence_batching.oldest.max_queue_delay_microseconds": "a request of a sequence runs alone, as soon as its replica is free",
+    "sequence_batching.oldest.preserve_ordering": "requests of one sequence are answered in order, others when they are done",
+    "sequence_batching.state.use_same_buffer_for_input_output": "the state of each sequence is an array of its own",
+    "sequence_batching.state.use_growable_memory": "the state of each sequence is an array of its own",
     "instance_group.rate_limiter": "replicas run whenever there is work",
     "instance_group.host_policy": "replicas are not bound to cores or memory",
     "input.format": "it changes no shape; inputs are taken as dims say",
     "input.allow_ragged_batch": "requests of one shape share a batch, others are run apart",
-    "output.label_filename": "classes are told by their numbers",
+    "ensemble_scheduling.max_inflight_requests": "a batch goes through all steps before the next one begins",
 }
 """Path -> what is the case instead; for people."""
 
 REFUSED = {
     "runtime": "the back end is chosen by 'backend' alone",
-    "ensemble_scheduling": "ensembles are not served; serve the models of its steps, and let the client call them in turn",
-    "sequence_batching": "models that keep a state from request to request are not served",
+    "ensemble_scheduling.step.model_namespace": "there is one repository, and models go by their names in it",
+    "sequence_batching.iterative_sequence": "a request is answered once, and not scheduled again until it is done",
     "batch_input": "inputs that only a batch has are not made here",
     "batch_output": "outputs that only a batch has are not made here",
     "cc_model_filenames": "files by the kind of GPU are not told apart; name one by default_model_filename",

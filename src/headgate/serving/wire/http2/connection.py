@@ -5,7 +5,7 @@ What is above (gRPC, plain requests) is reached through one callable, given at c
 **Up.** ``open_stream(connection, stream_id, headers)`` returns a `Stream`, for each request whose headers (`RequestHeaders`, well-formed)
 have come. On it the connection then calls
 
-- ``data(part, end)``, any number of times, with at least one byte; and
+- ``data(part, end)``, any number of times, with at least one byte, or ``parts`` for several in one go; and
 - ``ended()``, where the request's end came without bytes. So either ``data(..., True)`` or ``ended()`` ends each request, once;
 - ``writable()``, when all that `send_data` had to keep has left;
 - ``overdue()``, where the request has not ended by ``complete_by``;
@@ -40,7 +40,8 @@ from collections.abc import Callable
 from headgate.serving.wire.http2 import frames, settings
 from headgate.serving.wire.http2.control import DRAIN_PING
 from headgate.serving.wire.http2.frames import LARGEST_STREAM, PREFACE, ConnectionFault, ErrorCode
-from headgate.serving.wire.http2.receiving import OpenStream, Receiving
+from headgate.serving.wire.http2.opening import OpenStream
+from headgate.serving.wire.http2.receiving import Receiving
 from headgate.serving.wire.http2.settings import Http2Limits
 
 _STASH_FRAMES, _STASH_BYTES = 1000, 256 * 1024
@@ -88,6 +89,7 @@ class Http2Connection(Receiving):
             data, self._rest = self._rest + data, b""
         else:
             self._waits_since = self._now
+        self._reading = True
         try:
             if self._begun:
                 self._read(data)
@@ -96,6 +98,8 @@ class Http2Connection(Receiving):
         except ConnectionFault as fault:
             self._fail(fault)
             return
+        finally:
+            self._reading = False
         if self._stuck and (len(self._out) > _STASH_FRAMES or sum(map(len, self._out)) > _STASH_BYTES):
             self.transport.pause_reading()
 

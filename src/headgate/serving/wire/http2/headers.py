@@ -103,9 +103,12 @@ class HeaderDecoder:
         for name, value in self._bounded(self._decode(block)[0]):
             _check_field(name, value)
 
-    def discard(self, block: bytes) -> None:
-        """Decode a block for the sake of the table only: its stream is closed (RFC 9113, section 5.1)."""
-        self._decode(block)
+    def discard(self, block: bytes) -> bool:
+        """Decode a block for the sake of the table only: its stream is closed (RFC 9113, section 5.1).
+
+        Return whether it begins a request. Trailers may have been on their way; a request may not (section 5.1.1).
+        """
+        return any(name.startswith(b":") for name, _ in self._decode(block)[0])
 
     def _decode(self, block: bytes) -> tuple[Fields, bool]:
         """Return the fields, and whether the block left the dynamic table as it was."""

@@ -1,7 +1,7 @@
 """The receiving half of an HTTP/2 connection: from bytes, wherever they were cut, to frames, and from frames to streams.
 
-The short way: one read holds HEADERS whose block is known, and DATA that ends the request. Everything else takes the long way through
-`_take`.
+The short way: one read holds HEADERS whose block is known, and DATA that ends the request. Large bodies have one of their own: runs of
+frames of one size, passed on as views of what was read. Everything else takes the long way through `_take`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from collections.abc import Callable
 from typing import Any
 
 from headgate.serving.wire.http2 import frames, settings
-from headgate.serving.wire.http2.control import Control
 from headgate.serving.wire.http2.frames import (
     ACK,
     CONTINUATION,
@@ -28,36 +27,31 @@ from headgate.serving.wire.http2.frames import (
     WINDOW_UPDATE,
     ConnectionFault,
     ErrorCode,
-    StreamFault,
     unpack_head,
 )
-from headgate.serving.wire.http2.headers import Fragments, HeaderDecoder, RequestHeaders
+from headgate.serving.wire.http2.opening import Opening, OpenStream
 from headgate.serving.wire.http2.settings import Http2Limits
 from headgate.serving.wire.http2.stream import Stream
 
-OpenStream = Callable[[Any, int, RequestHeaders], Stream]
-"""(connection, stream's number, headers) to what is built on the stream."""
+_VIEWED = 8 * 1024
+"""Bytes of a body from which it is passed on as a view of what was read: copying it would cost more."""
+_KEPT_WITH = 16
+"""A view keeps all that was read with it in memory; so many times its own bytes it may."""
 
 
-class Receiving(Control):
+class Receiving(Opening):
     """The half that reads."""
 
-    __slots__ = (
-        "_block", "_body_ends", "_body_left", "_body_stream", "_decoder", "_open_stream", "_pad_left", "_rest", "_room", "_waits_since",
-    )  # fmt: skip
+    __slots__ = ("_body_ends", "_body_left", "_body_stream", "_pad_left", "_rest", "_room", "_waits_since")
 
     def __init__(
         self, open_stream: OpenStream, limits: Http2Limits, call_soon: Callable[[Callable[[], None]], object], now: float
     ) -> None:
-        super().__init__(limits, call_soon, now)
-        self._open_stream = open_stream
-        self._decoder = HeaderDecoder(limits)
+        super().__init__(open_stream, limits, call_soon, now)
         self._rest = b""
         """The beginning of a frame whose end has not come."""
         self._waits_since = now
         """Since when a frame is incomplete."""
-        self._block: Fragments | None = None
-        """A header block that is not complete: only CONTINUATION may follow."""
         self._body_left = self._pad_left = self._body_stream = 0
         """Of a frame that has come in part and is passed on as it comes; on stream 0 it is thrown away."""
         self._body_ends = False
@@ -66,27 +60,36 @@ class Receiving(Control):
 
     def _read(self, data: bytes) -> None:
         at = self._pass_on(data, 0) if self._body_left or self._pad_left else 0
-        end, half = len(data), self.limits.window >> 1
+        end, least, largest = len(data), self.limits.window >> 2, self.limits.frame_bytes
         streams, known = self.streams, self._decoder.known
         while end - at >= FRAME_HEAD:
             word, flags, stream_id = unpack_head(data, at)
             start = at + FRAME_HEAD
             stop = start + (word >> 8)
             kind = word & 0xFF
-            if stop <= end and self._block is None:
+            if self._block is None:
                 if kind == DATA and flags <= END_STREAM:
                     stream = streams.get(stream_id)
-                    if stream is not None and stream.receiving and stream.expects < 0 and stream.backlog is None:
-                        size = stop - start
-                        if 0 < size <= self._room and stream.room - size >= half:
+                    if stream is not None and stream.receiving and stream.backlog is None:
+                        size, expects = stop - start, stream.expects
+                        announced = expects < 0 or (expects == size if flags else expects > size)
+                        if announced and 0 < size <= self._room and size <= largest and stream.room - size >= least:
                             self._room -= size
                             stream.room -= size
+                            if stop > end:
+                                self._body_left, self._body_stream, self._body_ends = size, stream_id, flags == END_STREAM
+                                at = self._pass_on(data, start)
+                                continue
+                            stream.expects = expects - size
                             if flags:
                                 stream.receiving = False
+                            elif size >= _VIEWED:
+                                at = self._read_run(stream, data, at, stop)
+                                continue
                             stream.data(data[start:stop], flags == END_STREAM)
                             at = stop
                             continue
-                elif kind == HEADERS and flags == END_HEADERS:
+                elif kind == HEADERS and flags == END_HEADERS and stop <= end:
                     headers = known.get(data[start:stop])
                     if headers is not None and stream_id > self._last_stream and stream_id & 1 and len(streams) < self._places:
                         self._last_stream = stream_id
@@ -103,6 +106,25 @@ class Receiving(Control):
             if at:
                 self._waits_since = self._now
             self._rest = data[at:]
+
+    def _read_run(self, stream: Stream, data: bytes, at: int, stop: int) -> int:
+        """Take a large DATA frame, and those behind it with the same head. Return where the next frame begins.
+
+        The first is paid for. Large bodies come in many frames of one size, so what is done for each is little.
+        """
+        head, size, whole = data[at : at + FRAME_HEAD], stop - at - FRAME_HEAD, stop - at
+        room = min(self._room, stream.room - (self.limits.window >> 2), stream.expects - 1 if stream.expects > 0 else self._room)
+        most = min(room // size, (len(data) - stop) // whole)
+        more = 0
+        while more < most and data.startswith(head, stop + more * whole):
+            more += 1
+        self._room -= more * size
+        stream.room -= more * size
+        stream.expects -= more * size
+        stop += more * whole
+        run = data if (stop - at) * _KEPT_WITH < len(data) else memoryview(data)
+        stream.parts([run[start : start + size] for start in range(at + FRAME_HEAD, stop, whole)])
+        return stop
 
     # ---- the long way
 
@@ -166,7 +188,7 @@ class Receiving(Control):
 
     def _pass_on(self, data: bytes, at: int) -> int:
         """Pass on what has come of a DATA frame's body, and skip its padding. Return where the rest of ``data`` begins."""
-        piece = data[at : at + self._body_left]
+        piece = _part(data, at, min(at + self._body_left, len(data)))
         at += len(piece)
         self._body_left -= len(piece)
         if not self._body_left and self._pad_left:
@@ -199,76 +221,17 @@ class Receiving(Control):
         self._room = whole
 
     def _give_room(self, stream: Stream) -> None:
-        """Widen the window of a stream, once half of it is used."""
+        """Widen the window of a stream, once three quarters of it are used."""
         whole = self.limits.window
-        if stream.room < whole >> 1 and not stream.held:
+        if stream.room < whole >> 2 and not stream.held:
             self._emit(frames.window_update(stream.stream_id, whole - stream.room))
             stream.room = whole
 
-    # ---- HEADERS and CONTINUATION
 
-    def _take_headers(self, flags: int, stream_id: int, payload: bytes) -> None:
-        fragment = frames.header_fragment(flags, payload)
-        if flags & END_HEADERS:
-            self._take_block(flags, stream_id, fragment)
-        else:
-            self._block = Fragments(stream_id, flags, fragment, self._now)
-
-    def _take_continuation(self, flags: int, stream_id: int, payload: bytes) -> None:
-        block = self._block
-        assert block is not None
-        block.add(payload, self.limits)
-        if flags & END_HEADERS:
-            self._block = None
-            self._take_block(block.flags, stream_id, block.whole())
-
-    def _take_block(self, flags: int, stream_id: int, block: bytes) -> None:
-        ends = bool(flags & END_STREAM)
-        stream = self.streams.get(stream_id)
-        if stream is not None:
-            self._take_trailers(stream, block, ends)
-        elif not stream_id & 1:
-            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, f"HEADERS on stream {stream_id}, which a client cannot begin")
-        elif stream_id <= self._last_stream:
-            self._decoder.discard(block)
-            self._charge()
-        else:
-            self._last_stream = stream_id
-            self._begin_stream(stream_id, block, ends)
-
-    def _begin_stream(self, stream_id: int, block: bytes, ends: bool) -> None:
-        try:
-            headers = self._decoder.request(block)
-        except StreamFault as fault:
-            self._break(stream_id, fault.code)
-            return
-        if ends and headers.length > 0:
-            self._break(stream_id, ErrorCode.PROTOCOL_ERROR)
-        elif len(self.streams) >= self._places:
-            self._refuse(stream_id)
-        else:
-            self.streams[stream_id] = stream = self._open_stream(self, stream_id, headers)
-            if ends:
-                stream.receiving = False
-                stream.ended()
-
-    def _take_trailers(self, stream: Stream, block: bytes, ends: bool) -> None:
-        """The second header block of a request ends it (section 8.1)."""
-        if not stream.receiving:
-            self._decoder.discard(block)
-            self._break(stream.stream_id, ErrorCode.STREAM_CLOSED)
-            return
-        try:
-            self._decoder.trailers(block)
-        except StreamFault as fault:
-            self._break(stream.stream_id, fault.code)
-            return
-        if not ends or (stream.expects > 0 and not stream.concluded):
-            self._break(stream.stream_id, ErrorCode.PROTOCOL_ERROR)
-            return
-        stream.receiving = False
-        if not stream.concluded:
-            stream.ended()
+def _part(data: bytes, start: int, stop: int) -> bytes | memoryview:
+    """Return ``data[start:stop]``, uncopied where that saves something and does not keep much else in memory."""
+    size = stop - start
+    return memoryview(data)[start:stop] if size >= _VIEWED and size * _KEPT_WITH >= len(data) else data[start:stop]
 
 
 _TAKERS: dict[int, Callable[[Any, int, int, bytes], None]] = {

@@ -26,8 +26,8 @@ class Sending(asyncio.Protocol):
     """What both halves know, and the half that writes."""
 
     __slots__ = (
-        "_at_once", "_call_soon", "_leaving", "_lingers", "_now", "_out", "_peer_frame", "_pumping", "_ready", "_stuck", "_stuck_since",
-        "_untold", "_window", "answered", "limits", "peer_window", "request_due", "streams", "transport",
+        "_at_once", "_call_soon", "_leaving", "_lingers", "_now", "_out", "_peer_frame", "_pumping", "_reading", "_ready", "_stuck",
+        "_stuck_since", "_untold", "_window", "answered", "limits", "peer_window", "request_due", "streams", "transport",
     )  # fmt: skip
 
     def __init__(self, limits: Http2Limits, call_soon: Callable[[Callable[[], None]], object], now: float) -> None:
@@ -58,6 +58,8 @@ class Sending(asyncio.Protocol):
         self._stuck_since = now
         """Since when it is stuck, or is not any more."""
         self._pumping = False
+        self._reading = False
+        """What has come is being read: what is answered at once goes out together."""
         self._untold = True
         """No header block has been sent yet."""
         self._leaving = False
@@ -121,13 +123,18 @@ class Sending(asyncio.Protocol):
             self._send_parts(stream_id, headers, body, trailers)
             return
         self._window -= size
-        if not self._out:
-            self._call_soon(self._flush)
-        self._out += (
+        parts = (
             pack_head(len(headers) << 8 | HEADERS, END_HEADERS, stream_id), headers,
             pack_head(size << 8 | DATA, 0, stream_id), body,
             pack_head(len(trailers) << 8 | HEADERS, END_HEADERS | END_STREAM, stream_id), trailers,
         )  # fmt: skip
+        if size > _JOINED:
+            self._emit(parts[0])
+            self._out += parts[1:]
+        elif self._out or self._reading or len(self.streams) > 1:
+            self._emit(b"".join(parts))
+        else:
+            self.transport.write(b"".join(parts))  # the only stream there is: nothing else will join it in this turn
         self._end(stream)
 
     def _send_parts(self, stream_id: int, headers: bytes, body: bytes | memoryview, trailers: bytes | None) -> None:

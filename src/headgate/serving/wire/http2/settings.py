@@ -22,7 +22,7 @@ class Http2Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     streams: int = 256
     """Requests in flight; what exceeds them is refused, to be sent again."""
     window: int = 1 << 20
-    """What may come on a stream before it is granted more: at least 65,535."""
+    """What may come on a stream before it is granted more: at least 65,535. A body of up to three quarters of it needs no grant."""
     connection_window: int = 8 << 20
     """The same for all streams together."""
     frame_bytes: int = 1 << 20

@@ -27,7 +27,7 @@ class Stream:
         self.receiving = True
         """The client has not ended its request."""
         self.expects = headers.length
-        """Bytes of the body still to come, where they were announced; else -1."""
+        """Bytes of the body still to come, where they were announced; else below 0."""
         self.room = connection.limits.window
         """Bytes the client may still send."""
         self.held = False
@@ -44,11 +44,17 @@ class Stream:
         """The end of the answer is known, though it may have to wait for the client: what still comes is nobody's."""
         return self.backlog is not None and self.backlog.ends
 
-    def data(self, data: bytes, end: bool) -> None:
+    def data(self, data: bytes | memoryview, end: bool) -> None:
         """Take a part of the body, never empty; ``end``: it was the last.
 
-        Parts are as small as the client likes: joining them must not cost more than their bytes.
+        Parts are as small as the client likes: joining them must not cost more than their bytes. Large ones are views.
         """
+
+    def parts(self, parts: list[bytes | memoryview]) -> None:
+        """Take several parts of the body, none of them the last: `data` for each, unless there is a shorter way."""
+        for part in parts:
+            if self.stream_id in self.connection.streams and not self.concluded:
+                self.data(part, False)
 
     def ended(self) -> None:
         """The request has ended, and not with a part of its body: it had none, an empty last one, or trailers."""
