@@ -19,10 +19,12 @@ from typing import NamedTuple
 
 TESTS = Path(__file__).resolve().parent
 ROOT = TESTS.parent
-FIRST = ("house", "unit", "property", "conformance", "runtimes", "protocols", "process", "fault", "models", "clients", "docs")
+FIRST = (
+    "house", "unit", "property", "judge", "rollouts", "conformance", "runtimes", "process", "fault", "models", "clients", "docs",
+)  # fmt: skip
 """The order in which suites run, cheap ones first; those not named here follow by name."""
 ENVIRONMENTS = TESTS / "environments"
-WITHOUT_ENVIRONMENTS = frozenset({"house", "unit", "property"})
+WITHOUT_ENVIRONMENTS = frozenset({"house", "unit", "property", "judge", "rollouts"})
 """Suites that need none of them: on their own they start at once."""
 NO_TESTS = 5
 """pytest's exit code when nothing was selected: all tests of the suite are long, or none is."""
