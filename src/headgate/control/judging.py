@@ -7,6 +7,7 @@ between judges the same outcomes again from the same state. Once per tick, howev
 from __future__ import annotations
 
 import sys
+import traceback
 from collections.abc import Mapping
 from typing import Any, Protocol
 
@@ -73,9 +74,16 @@ class Judges:
         self._states = {key: state for key, state in self._states.items() if key in keys}
         self._over = {key: judged for key, judged in self._over.items() if key in keys}
         self._examples = {key: worst for key, worst in self._examples.items() if key in keys}
-        return {
-            name: self._look(rollout) if rollout.state in _WATCHED else self._after(rollout) for name, rollout in rollouts.items()
-        }
+        return {name: self._judged(rollout) for name, rollout in rollouts.items()}
+
+    def _judged(self, rollout: Rollout) -> Judged:
+        """Return what is said of one rollout. What goes wrong with it is its own: the tick goes on, and nothing is promoted meanwhile."""
+        try:
+            return self._look(rollout) if rollout.state in _WATCHED else self._after(rollout)
+        except Exception as error:
+            print(f"rollout {rollout.number} of {rollout.deployment}: it could not be judged", file=sys.stderr)
+            traceback.print_exception(error)
+            return Judged(reason=f"it could not be judged ({type(error).__name__}); control.log in the home says why")
 
     def _after(self, rollout: Rollout) -> Judged:
         key = (rollout.deployment, rollout.number)

@@ -31,6 +31,7 @@ from headgate.control.model import (
     pin,
 )
 from headgate.control.packages import Packages
+from headgate.control.recent import Recent
 from headgate.control.rollout import Judged, Rollout
 from headgate.control.routing import Machine, deployment_route, replica_specs
 from headgate.control.store import Desired, Store
@@ -108,6 +109,7 @@ class Reconciler:
         self._judges = Judges(world.store, world.gateway, world.clock)
         self._judged: dict[str, Judged] = {}
         """What the judge says of each rollout under way, as of this tick."""
+        self._recent = Recent()
         self._wishes = Wishes(setting.model_control, world.gateway, world.store, world.registry)
         self.keys: tuple[KeyHash, ...] | None = None
         """The good keys; None until they were read once."""
@@ -138,6 +140,8 @@ class Reconciler:
         if self.keys is not None:  # whatever becomes of this tick, a revoked key is refused
             self.keys = keys
         self._wishes.begin()
+        if (report := self._world.gateway.report) is not None:
+            self._recent.note(report, self._world.clock.monotonic())
         self._judged = self._judges.look(self._world.store.load().rollouts)
         for _ in range(ROUNDS):
             desired = self._world.store.load()
@@ -202,6 +206,7 @@ class Reconciler:
             without=self._without(revisions),
             rollout=rollout,
             judged=self._judged.get(deployment.name, Judged()),
+            hourly=self._recent.hourly(deployment.name, self._world.clock.monotonic()),
             now=self._world.clock.wall(),
         )
 

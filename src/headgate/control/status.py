@@ -7,6 +7,8 @@ from enum import StrEnum
 import msgspec
 
 from headgate.control.model import Revision, RevisionState, Target, View, shares
+from headgate.control.recent import advice
+from headgate.control.rollout import BEFORE_ALL
 from headgate.control.rollout_status import RolloutStatus, rollout_status
 from headgate.journal import RevisionReport
 
@@ -85,6 +87,8 @@ class DeploymentStatus(msgspec.Struct, frozen=True, kw_only=True):
     url: str
     rollout: RolloutStatus | None
     """The one under way; None where none is."""
+    advice: str
+    """What whoever deployed it should know; empty where there is nothing."""
     revisions: tuple[RevisionStatus, ...]
     """Oldest first."""
 
@@ -109,6 +113,7 @@ def deployment_status(view: View, url: str, error: str = "", v1: str | None = No
         v1=v1 or deployment.spec.v1,
         url=url,
         rollout=None if view.rollout is None or view.rollout.ended else rollout_status(view),
+        advice=advice(view.rollout.spec, view.hourly) if view.rollout is not None and view.rollout.state in BEFORE_ALL else "",
         revisions=tuple(_revision_status(view, revision) for revision in view.revisions),
     )
 

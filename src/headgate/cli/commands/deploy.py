@@ -55,5 +55,7 @@ def run(args: argparse.Namespace) -> int:
             raise
         raise NotFound(f"{missing(reference)} Nor is it a model: {error}") from None
     status = settle(api, status, args)
+    if status["advice"]:
+        note(status["advice"])
     emit(args.output, status, lambda: deployed(status))
     return 0
