@@ -32,6 +32,7 @@ BOUNDARIES: dict[str, str] = {
     "serving.dryrun": "runs a model somebody handed in: whatever it raises is the text of a refusal",
     "testing": "a conformance suite says what a plugin raised, whatever it was",
     "control.reconcile": "the reconcile tick: an effect that failed is looked at again by the next tick",
+    "control.judging": "the judge within the tick: what goes wrong with one rollout is its own, and promotes nobody",
     "control.api": "the HTTP edge of control",
     "cli.main": "the edge to the shell: an unexpected error is said in one line, with where its traceback lies",
 }

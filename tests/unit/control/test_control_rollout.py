@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from control_world import ControlWorld
 
-from headgate.control import rollout as states
+from headgate.control import judging, rollout as states
 from headgate.control.orders import order, roll_back
 from headgate.control.rollout import STATE_AT, TRANSITIONS, Judged, Rollout, RolloutState, StepKind, steps_of
 from headgate.errors import Conflict, NotFound
@@ -153,6 +153,21 @@ def test_a_candidate_whose_replicas_are_gone_is_taken_back(stable: ControlWorld)
     stable.pass_time(15)
     assert newest(stable).state is RolloutState.ROLLED_BACK and "no replica of it has answered" in newest(stable).reason
     assert stable.split() == {"fraud-1": 10_000}
+
+
+def test_a_rollout_that_cannot_be_judged_stays(stable: ControlWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fault of the judge's own takes no deployment its tick, and promotes nobody."""
+
+    def broken(*_: object, **__: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(judging, "decide", broken)
+    stable.put("fraud@2", rollout=CANARY | {"min_events": 1})
+    stable.put("eu@1")
+    stable.pass_time(60)
+    assert stable.split("eu") == {"eu-1": 10_000} and not stable.control.trouble
+    assert stable.split() == {"fraud-1": 9_500, "fraud-2": 500}
+    assert "ZeroDivisionError" in stable.control.views["fraud"].judged.reason
 
 
 # ---- people
