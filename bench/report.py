@@ -108,6 +108,17 @@ def pair_lines(pairs: list[Pair]) -> list[str]:
     ]
 
 
+def canary_lines(results: Results) -> list[str]:
+    lines = []
+    for strategy in dict.fromkeys(pair.strategy for pair in results.canaries):
+        pairs = [pair for pair in results.canaries if pair.strategy == strategy]
+        more = spread([pair.more for pair in pairs], 4)
+        lines.append(
+            f"- a {strategy} over none, CPU ms/request more: {more}; p99 {spread([pair.slower for pair in pairs], 2)} times"
+        )
+    return lines
+
+
 def memory_lines(found: Memory) -> list[str]:
     parts = ", ".join(f"{name} {size / 1e6:.0f}" for name, size in found.parts.items())
     total = f"RSS {found.rss / 1e6:.0f} MB ({parts}), PSS {found.pss / 1e6:.0f} MB"
@@ -120,6 +131,7 @@ def memory_lines(found: Memory) -> list[str]:
 def single_lines(results: Results) -> list[str]:
     """Figures of Headgate alone."""
     lines = pair_lines(results.pairs) if results.pairs else []
+    lines += canary_lines(results)
     lines += memory_lines(results.memory) if results.memory else []
     if results.help:
         lines.append(f"- `headgate --help`, seconds: {spread([wall for wall, _ in results.help], 3)}")

@@ -20,7 +20,7 @@ from pathlib import Path
 # So that `python bench/run.py` finds the package too.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from bench import cnn_ratio, report, single
+from bench import canary, cnn_ratio, report, single
 from bench.environments import NotInstallable
 from bench.load import LoadError
 from bench.measure import measure, say
@@ -31,7 +31,7 @@ from bench.server import NotServing
 from bench.targets import Results, targets
 from bench.workloads import WORKLOADS, Workload
 
-PARTS = ("load", "cnn", "memory", "help", "start")
+PARTS = ("load", "cnn", "canary", "memory", "help", "start")
 
 
 def split(values: list[str] | None) -> list[str]:
@@ -105,6 +105,9 @@ def run(options: argparse.Namespace, peers: list[Peer], workloads: list[Workload
     def cnn() -> None:
         results.pairs = cnn_ratio.pairs(found()[REFERENCE], options.pair_seconds, options.pairs)
 
+    def canaries() -> None:
+        results.canaries = canary.pairs(found()[REFERENCE], options.seconds, options.repeats)
+
     def memory() -> None:
         results.memory = single.memory(found()[REFERENCE], options.seconds)
 
@@ -114,7 +117,7 @@ def run(options: argparse.Namespace, peers: list[Peer], workloads: list[Workload
     def start() -> None:
         results.start = [single.first_answer(found()[REFERENCE]) for _ in range(options.repeats)]
 
-    for name, part in zip(PARTS, (load, cnn, memory, help_, start), strict=True):
+    for name, part in zip(PARTS, (load, cnn, canaries, memory, help_, start), strict=True):
         if name in options.parts and (name == "load" or REFERENCE in options.names):
             say(f"part {name}")
             attempt(results, name, part)

@@ -7,6 +7,7 @@ import statistics
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from bench import canary
 from bench.cnn_ratio import Pair
 from bench.measure import Row, Sample
 from bench.single import Memory
@@ -20,6 +21,7 @@ class Results:
 
     rows: list[Row] = field(default_factory=list)
     pairs: list[Pair] = field(default_factory=list)
+    canaries: list[canary.Pair] = field(default_factory=list)
     memory: Memory | None = None
     help: list[tuple[float, float]] = field(default_factory=list)
     start: list[float] = field(default_factory=list)
@@ -60,6 +62,14 @@ def middle(values: list[float]) -> float | None:
     return float(statistics.median(values)) if values else None
 
 
+def added(results: Results, strategy: str) -> float | None:
+    return middle([pair.more for pair in results.canaries if pair.strategy == strategy])
+
+
+def slowed(results: Results, strategy: str) -> float | None:
+    return middle([pair.slower for pair in results.canaries if pair.strategy == strategy])
+
+
 def targets(results: Results) -> list[Target]:
     """Every target, in the order of the plan."""
 
@@ -94,6 +104,8 @@ def targets(results: Results) -> list[Target]:
         Target("MLP JSON, 1 connection: p50 ms", "<", 0.3, p50("headgate")),
         Target("the same over FastAPI's", "<", 1.0, over(p50("headgate"), p50("fastapi"))),
         Target("CNN throughput over a bare loop of onnxruntime", ">=", 0.97, middle([pair.ratio for pair in results.pairs])),
+        Target("a canary and its judge: CPU ms/request more", "<=", 0.003, added(results, "canary")),
+        Target("every request mirrored: p99 over none", "<=", 1.05, slowed(results, "shadow")),
         Target("RSS of supervisor, gateway and control, MB", "<", 150, memory),
         Target("`headgate --help`, seconds", "<", 0.2, middle([wall for wall, _ in results.help])),
         Target("`headgate serve` to the first answer, seconds", "<=", 3.0, middle(results.start)),

@@ -173,6 +173,8 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
     """The newest one, which may have ended."""
     judged: Judged = Judged()
     """What the judge says of it."""
+    incompatible: str = ""
+    """What clients of the rollout's baseline would stumble over with its candidate."""
     hourly: float | None = None
     """Requests in the last hour; None while too little is known."""
     now: float = 0.0

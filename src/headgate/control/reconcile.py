@@ -15,6 +15,7 @@ from typing import NamedTuple, Protocol
 import msgspec
 
 from headgate.clock import Clock
+from headgate.control.compatible import between
 from headgate.control.decide import decide
 from headgate.control.judging import Judges, Pulling
 from headgate.control.model import (
@@ -206,6 +207,7 @@ class Reconciler:
             without=self._without(revisions),
             rollout=rollout,
             judged=self._judged.get(deployment.name, Judged()),
+            incompatible=between(rollout, revisions, self._world.packages),
             hourly=self._recent.hourly(deployment.name, self._world.clock.monotonic()),
             now=self._world.clock.wall(),
         )

@@ -194,6 +194,11 @@ def _start(view: View, rollout: Rollout) -> Said:
 
 def _validate(view: View, rollout: Rollout) -> Said:
     candidate = view.revision(rollout.candidate)
+    if view.incompatible:
+        return Back(
+            f"{view.incompatible}: clients of the old version would be refused, or misread the answer; if that is meant, deploy "
+            "it with --strategy replace"
+        )
     return Done() if candidate is not None and candidate.state is RevisionState.READY else None
 
 

@@ -64,9 +64,11 @@ class FakePackages:
     def __init__(self) -> None:
         self.refused: dict[str, str] = {}
         self.preparing: set[str] = set()
+        self.signatures: dict[str, bytes] = {}
 
     def facts(self, digest: str) -> Facts:
-        return Facts(signature=b'{"inputs":[],"outputs":[]}', platform="onnx", idempotent=True, splittable=True, v1="tfserving")
+        signature = self.signatures.get(digest, b'{"inputs":[],"outputs":[]}')
+        return Facts(signature=signature, platform="onnx", idempotent=True, splittable=True, v1="tfserving")
 
     def folder(self, digest: str) -> Path:
         return Path("/packages") / digest

@@ -143,6 +143,21 @@ def test_a_candidate_that_never_gets_ready_takes_nothing(stable: ControlWorld) -
     assert stable.revisions()["fraud-2"] == "failed" and stable.split() == {"fraud-1": 10_000}
 
 
+def test_a_candidate_that_clients_would_stumble_over_takes_nothing(stable: ControlWorld) -> None:
+    """An input that changes its dtype is found before any traffic, and the way out is named; `replace` is that way."""
+    taken = b'{"inputs":[{"name":"x","dtype":"%s","shape":[-1]}],"outputs":[]}'
+    stable.packages.signatures |= {"sha256:fraud-1": taken % b"FP32", "sha256:fraud-2": taken % b"INT64"}
+    stable.put("fraud@2", rollout=CANARY)
+    assert shares(stable, 30) == [0]
+    assert newest(stable).state is RolloutState.ROLLED_BACK
+    assert (
+        newest(stable).reason.startswith("input 'x' changes from FP32 to INT64") and "--strategy replace" in newest(stable).reason
+    )
+    stable.put("fraud@2", rollout=CANARY | {"strategy": "replace"})
+    stable.pass_time(5)
+    assert stable.split() == {"fraud-3": 10_000}
+
+
 def test_a_candidate_whose_replicas_are_gone_is_taken_back(stable: ControlWorld) -> None:
     """With traffic and nobody to take it, the candidate goes after three seconds; one that is back before stays."""
     stable.put("fraud@2", rollout=CANARY | {"bake": "10m"})
