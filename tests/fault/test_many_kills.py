@@ -65,7 +65,10 @@ class Siege:
         """What a process has open: files by their path, sockets and the like by their kind; and how much shared memory it maps."""
         ((pid,), found) = self.living()[name], Counter[str]()
         for descriptor in Path(f"/proc/{pid}/fd").iterdir():
-            what = os.readlink(descriptor)
+            try:
+                what = os.readlink(descriptor)
+            except FileNotFoundError:
+                continue  # closed since it was listed
             found["terminal" if Path(what).parent == self.home.folder else what.partition(":[")[0]] += 1
         found["shared maps"] = Path(f"/proc/{pid}/maps").read_text().count("memfd:")
         return found

@@ -45,7 +45,7 @@ def deployment(state: str = "ready", revision: str = "fraud-1", reason: str = ""
     return {
         "name": "fraud", "model": "fraud@1", "spec": SPEC, "generation": 1, "state": state, "reason": reason, "revision": revision,
         "version": int(revision[-1]), "serving": serving, "also": [], "url": "http://127.0.0.1:1/v2/models/fraud",
-        "revisions": revisions,
+        "rollout": None, "advice": "", "revisions": revisions,
     }  # fmt: skip
 
 

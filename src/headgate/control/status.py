@@ -110,7 +110,7 @@ def deployment_status(view: View, url: str, error: str = "", v1: str | None = No
         version=asked.target.version if asked else None,
         serving=serving.name if serving else None,
         also=tuple(_also_status(view, target) for target in view.also),
-        v1=v1 or deployment.spec.v1,
+        v1=deployment.spec.v1 or v1,
         url=url,
         rollout=None if view.rollout is None or view.rollout.ended else rollout_status(view),
         advice=advice(view.rollout.spec, view.hourly) if view.rollout is not None and view.rollout.state in BEFORE_ALL else "",

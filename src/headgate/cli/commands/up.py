@@ -92,12 +92,11 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _server(home: Home) -> dict[str, Any]:
-    """Return where the server is. From here on we are interrupted when it is killed: without it nothing becomes ready."""
+    """Return where the server is, our parent. From here on we are interrupted when it is killed: without it nothing becomes ready."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGINT)
     server = live_server(home)
-    if server is not None and os.getppid() == server["pid"]:
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGINT)
-        server = live_server(home)  # killed just before, it would have told us nothing
-    if server is None:
+    # Killed before the prctl it tells us nothing; yet its pid is still listed until somebody reaps it, or another server has come.
+    if server is None or os.getppid() != server["pid"]:
         raise ServerUnreachable(f"no server runs on {home.path}; 'headgate serve' starts one and calls this itself")
     return server
 
